@@ -1,0 +1,77 @@
+"""`python -m clr train`: the tutorial's training script."""
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from clr import plots
+from clr.training import PROFILES, Experiment, check_writable, train, write_atomically
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line: an option for each field of `Experiment`, and where to write."""
+    main = argparse.ArgumentParser("python -m clr", description=__doc__, allow_abbrev=False)
+    command = main.add_subparsers(dest="command", required=True).add_parser(
+        "train",
+        help="train MiniGoogLeNet with a cyclical learning rate",
+        description="Trains MiniGoogLeNet, prints the test report and writes training_plot.png, "
+        "clr_plot.png and run.json. Options left out take the profile's values.",
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        "--profile",
+        default="full",
+        choices=["auto", *PROFILES],
+        help="full: the tutorial's experiment (default); quick: minutes on a laptop, no download",
+    )
+    command.add_argument(
+        "--output", type=Path, default=Path("output"), help="folder to write to (default: output)"
+    )
+    for option in fields(Experiment):
+        text = f"{option.metadata['help']} (full: {option.default}"
+        if option.name in PROFILES["quick"]:
+            text += f"; quick: {PROFILES['quick'][option.name]}"
+        command.add_argument(
+            "--" + option.name.replace("_", "-"),
+            type=_boolean if isinstance(option.default, bool) else _flag_or_type(option),
+            choices=option.metadata["choices"] or None,
+            help=text + ")",
+        )
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains as the command line says. Returns the exit status."""
+    options = vars(parser().parse_args(arguments))
+    options.pop("command")
+    output, profile = options.pop("output"), options.pop("profile")
+    try:
+        experiment = Experiment.from_profile(profile, **options)
+        check_writable(output)
+        run = train(experiment)
+    except (ValueError, OSError) as error:
+        print(f"python -m clr train: {error}", file=sys.stderr)
+        return 2
+    run.save(output / "run.json")
+    plots.use_style()
+    for name, ax in [("training", plots.training(run)), ("clr", plots.rates(run.rates()))]:
+        write_atomically(output / f"{name}_plot.png", plots.png(ax))
+    print(f"\n{run.classification_report()}\n\n{run.provenance()}\n\nWritten to {output}")
+    return 0
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"true or false expected, {text!r} received")
+    return text == "true"
+
+
+def _flag_or_type(option):
+    if option.name == "jit_compile":
+        return lambda text: text if text == "auto" else _boolean(text)
+    return type(option.default)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Image data sets, ready for training: CIFAR-10, and handwritten digits that need no download."""
+
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from clr.policies import checked_choice, checked_count
+
+CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels, prepared as `prepare` says.
+
+    Attributes:
+        name: What the data set is called.
+        x_train: Training images, float32 of shape (examples, height, width, channels), scaled to
+            [0, 1] and less `mean`.
+        y_train: Their labels, one-hot, float32 of shape (examples, classes).
+        x_test: Test images, like `x_train`.
+        y_test: Their labels, like `y_train`.
+        classes: The classes' names, in the order of the labels.
+        mean: The mean training image, of shape (height, width, channels), in [0, 1].
+        flip: Whether a mirrored image is still of its class.
+        source: Where the data came from, for the record of a run.
+    """
+
+    name: str
+    x_train: np.ndarray = field(repr=False)
+    y_train: np.ndarray = field(repr=False)
+    x_test: np.ndarray = field(repr=False)
+    y_test: np.ndarray = field(repr=False)
+    classes: tuple[str, ...]
+    mean: np.ndarray = field(repr=False)
+    flip: bool
+    source: str
+
+
+def load(name: str) -> Dataset:
+    """Returns a data set by its name.
+
+    Args:
+        name: `"cifar10"` or `"digits"`.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    return LOADERS[checked_choice("dataset", name, tuple(LOADERS))]()
+
+
+def digits() -> Dataset:
+    """Returns scikit-learn's 1,797 handwritten digits, enlarged from 8x8x1 to 32x32x3.
+
+    A fifth of each class, always the same, is the test set. Nothing is downloaded.
+
+    Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998).
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    enlarged = np.kron(bunch.images / 16, np.ones((4, 4)))[..., None].repeat(3, axis=-1)
+    x_train, x_test, y_train, y_test = train_test_split(
+        enlarged, bunch.target, test_size=0.2, random_state=0, stratify=bunch.target
+    )
+    return prepare(
+        *(x_train, y_train, x_test, y_test),
+        name="digits",
+        classes=tuple("0123456789"),
+        flip=False,
+        source="scikit-learn's load_digits",
+    )
+
+
+def cifar10() -> Dataset:
+    """Returns CIFAR-10: 50,000 training and 10,000 test images of 32x32x3, in ten classes.
+
+    Reads `$CLR_DATA_DIR/cifar10.npz` if that variable is set (arrays `x_train`, `y_train`,
+    `x_test`, `y_test` as in Keras's mnist.npz; a note beside it in `cifar10.txt` is quoted in
+    the records of runs), else Keras's own download.
+
+    Raises:
+        ValueError: The file is damaged, or its keys, types, shapes or values are wrong.
+        FileNotFoundError: `$CLR_DATA_DIR` is set and the file is not there.
+        ConnectionError: It is not set and the download failed.
+
+    Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+    """
+    folder = os.environ.get("CLR_DATA_DIR")
+    if folder:
+        x_train, y_train, x_test, y_test, source = _read_cifar10(Path(folder) / "cifar10.npz")
+    else:
+        try:
+            (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
+        except Exception as error:  # Keras's loader raises a bare Exception when a download fails.
+            raise ConnectionError(
+                f"CIFAR-10 could not be downloaded ({error}). Either connect to the network and "
+                "try again, or put cifar10.npz (arrays x_train, y_train, x_test, y_test) into a "
+                "folder and name that folder in the environment variable CLR_DATA_DIR."
+            ) from error
+        source = "keras.datasets.cifar10"
+    return prepare(
+        *(x_train, y_train, x_test, y_test),
+        name="cifar10",
+        classes=CIFAR10_CLASSES,
+        flip=True,
+        source=source,
+    )
+
+
+LOADERS = {"cifar10": cifar10, "digits": digits}
+
+
+def prepare(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    *,
+    name: str,
+    classes: tuple[str, ...],
+    flip: bool = True,
+    source: str = "arrays",
+) -> Dataset:
+    """Scales images to [0, 1], subtracts the mean training image and one-hot encodes labels.
+
+    Args:
+        x_train: Training images of shape (examples, height, width, channels), uint8 in [0, 255]
+            or float in [0, 1].
+        y_train: Their labels: whole numbers of shape (examples,) or (examples, 1).
+        x_test: Test images, of the same height, width and channels.
+        y_test: Their labels.
+        name: What to call the data set.
+        classes: The classes' names, at least two; label i means `classes[i]`.
+        flip: Whether augmentation may mirror an image. Defaults to `True`.
+        source: Where the data came from, for the record of a run.
+
+    Raises:
+        ValueError: Shapes, types or values that disagree with the above or each other.
+    """
+    if len(classes) < 2:
+        raise ValueError(f"`classes` must name at least two classes. Received: classes={classes!r}")
+    train, test = _scaled("x_train", x_train), _scaled("x_test", x_test)
+    if train.shape[1:] != test.shape[1:]:
+        raise ValueError(
+            "`x_train` and `x_test` must hold images of one shape. "
+            f"Received: x_train {train.shape[1:]}, x_test {test.shape[1:]}"
+        )
+    mean = train.mean(axis=0, dtype="float64").astype("float32")
+    train -= mean
+    test -= mean
+    return Dataset(
+        name,
+        train,
+        _one_hot("y_train", y_train, len(train), classes),
+        test,
+        _one_hot("y_test", y_test, len(test), classes),
+        classes=tuple(classes),
+        mean=mean,
+        flip=flip,
+        source=source,
+    )
+
+
+def augmentation(flip: bool = True) -> keras.Sequential:
+    """Returns layers that shift and flip images at random while training, and else do nothing.
+
+    Shifts of up to 10 % in each direction, the edge's pixels repeated; horizontal flips.
+
+    Args:
+        flip: Whether to flip. Defaults to `True`.
+    """
+    stack: list[keras.Layer] = [
+        keras.layers.RandomTranslation(
+            0.1, 0.1, fill_mode="nearest", data_format="channels_last", dtype="float32"
+        )
+    ]
+    if flip:
+        stack.append(
+            keras.layers.RandomFlip("horizontal", data_format="channels_last", dtype="float32")
+        )
+    return keras.Sequential(stack, name="augmentation")
+
+
+class Batches(keras.utils.PyDataset):
+    """Full batches only, in an order that depends on the seed and the epoch's number alone.
+
+    So each epoch has `examples // batch_size` iterations and cycles end where epochs end, and a
+    resumed training sees the batches that an uninterrupted one would have seen. Pass
+    `batches.follow()` to `fit` among the callbacks: it tells the batches which epoch begins.
+
+    Args:
+        x: Images.
+        y: Labels.
+        batch_size: Examples in a batch, at most `len(x)`.
+        seed: Whole number from 0.
+
+    Raises:
+        ValueError: `batch_size` is below 1 or above the number of examples.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int):
+        # Two workers, because Keras then feeds the batches through threads of its own. By way of
+        # tf.data, to close an epoch's iterator can mean to wait seconds for its tuning thread.
+        super().__init__(workers=2)
+        self.x, self.y, self.seed = x, y, seed
+        self._batch_size = checked_count("batch_size", batch_size)
+        if self._batch_size > len(x):
+            raise ValueError(
+                f"`batch_size` must be at most the number of examples, {len(x)}. "
+                f"Received: batch_size={batch_size!r}"
+            )
+        self._begin(0)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return len(self.x) // self._batch_size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a batch of this epoch."""
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        return self.x[chosen], self.y[chosen]
+
+    def follow(self) -> keras.callbacks.Callback:
+        """Returns the callback that draws each epoch's order before its first batch is fetched."""
+        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin(epoch))
+
+    def _begin(self, epoch: int) -> None:
+        self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
+
+
+def _scaled(name: str, images: Any) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim != 4 or not images.size:
+        raise ValueError(
+            f"`{name}` must have shape (examples, height, width, channels), none of them 0. "
+            f"Received: {name} of shape {images.shape}"
+        )
+    if images.dtype == np.uint8:
+        return images.astype("float32") / 255
+    if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"`{name}` must be uint8 in [0, 255] or float in [0, 1]. Received: {name} of type "
+            f"{images.dtype}, from {images.min()} to {images.max()}"
+        )
+    return images.astype("float32")
+
+
+def _one_hot(name: str, labels: Any, examples: int, classes: tuple[str, ...]) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape not in [(examples,), (examples, 1)] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{name}` must hold one whole number for each of the {examples} images. "
+            f"Received: {name} of shape {labels.shape}, type {labels.dtype}"
+        )
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(
+            f"`{name}` must be from 0 to {len(classes) - 1}, for {len(classes)} classes. "
+            f"Received: {name} from {labels.min()} to {labels.max()}"
+        )
+    return keras.utils.to_categorical(labels.reshape(-1), len(classes)).astype("float32")
+
+
+def _read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No {path.name} in the folder that CLR_DATA_DIR names ({path.parent}). Either put it "
+            "there (arrays x_train, y_train, x_test, y_test), or unset CLR_DATA_DIR to let Keras "
+            "download CIFAR-10."
+        )
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if set(archive.files) != set(keys):
+                raise ValueError(f"arrays {sorted(keys)} expected, {sorted(archive.files)} found")
+            arrays = {key: archive[key] for key in keys}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} can't be read as CIFAR-10 (arrays x_train, y_train, x_test, y_test, uint8, "
+            f"not pickled): {error}"
+        ) from error
+    for key, array in arrays.items():
+        shape = (32, 32, 3) if key.startswith("x") else ()
+        if array.dtype != np.uint8 or array.shape[1:] not in [shape, shape or (1,)]:
+            raise ValueError(
+                f"{path}: {key} must be uint8 of shape (examples{', 32, 32, 3' if shape else ''}). "
+                f"Received: {array.dtype} of shape {array.shape}"
+            )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    note = path.with_suffix(".txt")
+    said = note.read_text(encoding="utf-8").strip() if note.is_file() else "origin not stated"
+    return (*arrays.values(), f"{path.name}, sha256 {digest[:16]}: {said}")  # type: ignore[return-value]

@@ -1,0 +1,108 @@
+"""Figures. Each takes `ax=None`, draws into those Axes or new ones, and returns them."""
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from clr.policies import CyclicPolicy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from clr.training import Run
+
+INK = "#777777"  # Reads on white and on black, so that one figure serves light and dark pages.
+STYLE = {
+    "figure.figsize": (7.2, 3.6),
+    "figure.dpi": 110,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.prop_cycle": plt.cycler(
+        color=["#3d7fd9", "#e0762b", "#2a9d6e", "#c44e8a", "#8f6fd1", "#a58a1f"]
+    ),
+    "grid.color": INK,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def use_style() -> None:
+    """Makes the book's style matplotlib's default: transparent, legible on light and dark."""
+    plt.rcParams.update(STYLE)
+
+
+def policy(
+    policy: CyclicPolicy, iterations: int | None = None, ax: "Axes | None" = None, **line: Any
+) -> "Axes":
+    """Draws a policy's rate over iterations.
+
+    Args:
+        policy: The policy.
+        iterations: How many iterations to draw. Defaults to four cycles.
+        ax: Axes to draw into. Defaults to new ones.
+        **line: Passed to `Axes.plot`, such as `label`.
+    """
+    i = np.arange(4 * policy.cycle_length + 1 if iterations is None else iterations)
+    return rates(policy.rate(i), ax, **line)
+
+
+def rates(values: Any, ax: "Axes | None" = None, **line: Any) -> "Axes":
+    """Draws the rate of every iteration, such as `CyclicLR.history["lr"]`.
+
+    Args:
+        values: Sequence of rates, one an iteration.
+        ax: Axes to draw into. Defaults to new ones.
+        **line: Passed to `Axes.plot`, such as `label`.
+    """
+    ax = _axes(ax)
+    ax.plot(values, **line)
+    ax.set(xlabel="iteration (batches)", ylabel="learning rate")
+    return ax
+
+
+def training(run: "Run", ax: "Axes | None" = None) -> "Axes":
+    """Draws loss (left scale) and accuracy (right scale) of training and validation, by epoch.
+
+    Args:
+        run: The run.
+        ax: Axes to draw into. Defaults to new ones.
+    """
+    ax = _axes(ax)
+    right = ax.twinx()
+    epochs = np.arange(1, len(run.history["loss"]) + 1)
+    for axes, name, colour in [(ax, "loss", "C1"), (right, "accuracy", "C0")]:
+        axes.plot(epochs, run.history[name], colour, linestyle=":", label=f"training {name}")
+        axes.plot(epochs, run.history[f"val_{name}"], colour, label=f"validation {name}")
+        axes.set_ylabel(name)
+    ax.set(xlabel="epoch")
+    right.set_ylim(0, 1)
+    right.grid(False)
+    right.spines["right"].set_visible(True)
+    handles, labels = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (ax, right))))
+    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+    return ax
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def png(ax: "Axes") -> bytes:
+    """Returns the figure that `ax` belongs to as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    ax.figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,438 @@
+"""From an `Experiment` (what to train) through `train` to a `Run` (what happened)."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from clr import datasets
+from clr.callback import CyclicLR
+from clr.models import MiniGoogLeNet
+from clr.policies import MODES, checked_choice, checked_count, checked_rate
+
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
+
+# What each profile says where a parameter is left open; the rest are Experiment's defaults.
+PROFILES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "quick": {
+        "dataset": "digits",
+        "max_lr": 1e-1,
+        "step_size": 2,
+        "num_epochs": 16,
+        "width": 0.25,
+    },
+}
+
+
+def _option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    """A field with the help that the command line shows for it."""
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to train. The fields keep the tutorial's names, and by default its values.
+
+    Each epoch has exactly `examples // batch_size` iterations.
+
+    Raises:
+        TypeError: A field of the wrong type.
+        ValueError: A field out of its range.
+    """
+
+    dataset: str = _option("cifar10", "data set to train on", tuple(datasets.LOADERS))
+    clr_method: str = _option("triangular", "policy of the learning rate", MODES)
+    min_lr: float = _option(1e-7, "lower bound of the learning rate (base_lr)")
+    max_lr: float = _option(1e-2, "upper bound of the learning rate")
+    step_size: int = _option(8, "epochs in half a cycle")
+    gamma: float = _option(0.99994, "decay per iteration with exp_range, in (0, 1]")
+    batch_size: int = _option(64, "images in a batch")
+    num_epochs: int = _option(96, "epochs to train")
+    width: float = _option(1.0, "multiplies the network's numbers of filters")
+    momentum: float = _option(0.9, "SGD's momentum, in [0, 1)")
+    augment: bool = _option(True, "shift and flip training images at random")
+    dtype: str = _option("float32", "precision: float32, or mixed with one of these", DTYPES)
+    jit_compile: bool | str = _option("auto", "compile with XLA: auto, true or false")
+    seed: int = _option(42, "seed of weights, batches, dropout and augmentation")
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        for choice in fields(self):
+            if choice.metadata["choices"]:
+                checked_choice(choice.name, getattr(self, choice.name), choice.metadata["choices"])
+        for name in ("step_size", "batch_size", "num_epochs"):
+            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
+        object.__setattr__(self, "seed", checked_count("seed", self.seed, minimum=0))
+        if checked_rate("momentum", self.momentum) >= 1:
+            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={self.momentum!r}")
+        if checked_rate("width", self.width) == 0:
+            raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
+        if not isinstance(self.augment, bool):
+            raise TypeError(f"`augment` must be a bool. Received: augment={self.augment!r}")
+        if self.jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                "`jit_compile` must be True, False or 'auto'. "
+                f"Received: jit_compile={self.jit_compile!r}"
+            )
+        self.cycle(1)  # The bounds and gamma are judged where the policy is.
+
+    @classmethod
+    def from_profile(cls, profile: str = "auto", **parameters: Any) -> "Experiment":
+        """Returns an experiment from a profile and what departs from it.
+
+        Args:
+            profile: `"full"`, `"quick"` or `"auto"`; see `resolve_profile`.
+            **parameters: Fields of `Experiment`; `None` means "what the profile says".
+
+        Raises:
+            TypeError: An unknown parameter.
+            ValueError: An unknown profile, or a parameter out of its range.
+        """
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return cls(**{**PROFILES[resolve_profile(profile)], **given})
+
+    def cycle(self, iterations_per_epoch: int) -> CyclicLR:
+        """Returns the callback that sets the rates, for epochs of so many iterations."""
+        return CyclicLR(
+            base_lr=self.min_lr,
+            max_lr=self.max_lr,
+            step_size=self.step_size * iterations_per_epoch,
+            mode=self.clr_method,
+            gamma=self.gamma,
+        )
+
+
+def resolve_profile(profile: str = "auto") -> str:
+    """Returns the profile in force: `"full"` or `"quick"`.
+
+    `"auto"` means what the environment variable `CLR_PROFILE` says, else `"full"` where Keras sees
+    a GPU or TPU, else `"quick"`.
+
+    Raises:
+        ValueError: An unknown profile, here or in `CLR_PROFILE`.
+    """
+    checked_choice("profile", profile, ("auto", *PROFILES))
+    if profile != "auto":
+        return profile
+    asked = os.environ.get("CLR_PROFILE")
+    if asked:
+        return checked_choice("CLR_PROFILE", asked, tuple(PROFILES))
+    return "quick" if accelerators() == [] else "full"
+
+
+def accelerators() -> list[str]:
+    """Returns the GPUs and TPUs that Keras sees, as `"gpu:0"`."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [f"gpu:{i}" for i in range(torch.cuda.device_count())]
+    return [d for d in keras.distribution.list_devices() if not d.lower().startswith("cpu")]
+
+
+@dataclass
+class Run:
+    """What happened in a training, as plain values that JSON can hold.
+
+    Attributes:
+        experiment: What was trained.
+        history: Per epoch: `loss`, `accuracy`, `val_loss`, `val_accuracy` (on the test images, as
+            the tutorial does) and `learning_rate` of the epoch's last iteration.
+        iterations_per_epoch: Updates in an epoch. With `experiment` it gives every rate: `rates`.
+        classes: The classes' names.
+        report: scikit-learn's classification report on the test images.
+        confusion: Counts of test images by true (row) and predicted class (column).
+        parameters: Number of the network's weights.
+        examples: Number of training and of test images.
+        seconds: Wall time of training, validation included, and of the final evaluation.
+        data: Where the images came from.
+        hardware: Processor, cores and accelerators.
+        versions: Of Python and of the libraries that matter here.
+        commit: The repository's commit, if it ran from one.
+        started: When, in UTC, as ISO 8601.
+        model: The trained network; not saved in the JSON file.
+    """
+
+    experiment: Experiment
+    history: dict[str, list[float]]
+    iterations_per_epoch: int
+    classes: list[str]
+    report: dict[str, Any]
+    confusion: list[list[int]]
+    parameters: int
+    examples: dict[str, int]
+    seconds: dict[str, float]
+    data: str
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    commit: str | None
+    started: str
+    model: keras.Model | None = field(default=None, repr=False, compare=False)
+
+    FORMAT = "clr-run/1"
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of test images that the trained network got right."""
+        return self.report["accuracy"]
+
+    def rates(self) -> np.ndarray:
+        """Returns the rate of every iteration, from the formula: float64 of shape (iterations,)."""
+        cycle = self.experiment.cycle(self.iterations_per_epoch)
+        return cycle.policy.rate(np.arange(len(self.history["loss"]) * self.iterations_per_epoch))
+
+    def classification_report(self) -> str:
+        """Returns the report as a table to print."""
+        rows = [f"{'':>12}  precision  recall  f1-score  support\n"]
+        for name in [*self.classes, "macro avg", "weighted avg"]:
+            row = self.report[name]
+            rows.append(
+                f"{name:>12}  {row['precision']:9.2f}  {row['recall']:6.2f}  "
+                f"{row['f1-score']:8.2f}  {row['support']:7.0f}"
+            )
+        rows.append(f"\n{'accuracy':>12}  {self.test_accuracy:9.4f}")
+        return "\n".join(rows)
+
+    def provenance(self) -> str:
+        """Returns one sentence on how this run was made, to stand beside its numbers."""
+        e, h = self.experiment, self.hardware
+        devices = ", ".join(h["accelerators"]) or f"{h['cores']} cores, no GPU"
+        libraries = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        return (
+            f"Data: {e.dataset} ({self.data}), {self.examples['train']:,} training and "
+            f"{self.examples['test']:,} test images. Network: width {e.width:g}, "
+            f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. Hardware: "
+            f"{h['processor']}, {devices}. Time: {self.seconds['train']:,.0f} s for "
+            f"{len(self.history['loss'])} epochs. Versions: {libraries}. Started {self.started}."
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes the run to a JSON file, whole or not at all."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
+        values["experiment"] = asdict(self.experiment)
+        text = json.dumps({"format": self.FORMAT, **values}, indent=1, allow_nan=True)
+        write_atomically(Path(path), (text + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Returns the run that `save` wrote.
+
+        Raises:
+            FileNotFoundError: No such file.
+            ValueError: The file is damaged, or is not a run's.
+        """
+        try:
+            values = json.loads(Path(path).read_bytes())
+            if values.pop("format") != cls.FORMAT:
+                raise ValueError(f'"format" is not "{cls.FORMAT}"')
+            values["experiment"] = Experiment(**values["experiment"])
+            run = cls(**values)
+            if not isinstance(run.test_accuracy, float) or not run.history["loss"]:
+                raise ValueError("no epoch, or no accuracy")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is not a run that clr.Run.save wrote, or it is damaged: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return run
+
+
+def train(
+    experiment: Experiment, data: datasets.Dataset | None = None, verbose: bool = True
+) -> Run:
+    """Trains MiniGoogLeNet as the experiment says and evaluates it on the test images.
+
+    SGD with momentum on the categorical cross-entropy (binary for two classes). Sets the random
+    seeds of Python, NumPy and Keras.
+
+    Args:
+        experiment: What to train.
+        data: The data to train on. Defaults to what `experiment.dataset` names.
+        verbose: Whether to print a line after each epoch. Defaults to `True`.
+
+    Raises:
+        TypeError: `experiment` is not an `Experiment`.
+        ValueError: `batch_size` above the number of training images.
+    """
+    if not isinstance(experiment, Experiment):
+        raise TypeError(
+            f"`experiment` must be a clr.Experiment. Received: experiment={experiment!r}"
+        )
+    data = datasets.load(experiment.dataset) if data is None else data
+    keras.utils.set_random_seed(experiment.seed)
+    batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
+    two = len(data.classes) == 2
+    with _dtype_policy(experiment.dtype):
+        network = MiniGoogLeNet(data.x_train.shape[1:], len(data.classes), experiment.width)
+        model = network
+        if experiment.augment:
+            model = keras.Sequential([datasets.augmentation(data.flip), network])
+        model.compile(
+            keras.optimizers.SGD(experiment.max_lr, momentum=experiment.momentum),
+            loss="binary_crossentropy" if two else "categorical_crossentropy",
+            metrics=["categorical_accuracy" if two else "accuracy"],
+            jit_compile=experiment.jit_compile,
+        )
+    started, clock = datetime.now(UTC), time.perf_counter()
+    history = model.fit(
+        batches,
+        epochs=experiment.num_epochs,
+        validation_data=(data.x_test, data.y_test),
+        validation_batch_size=256,
+        callbacks=[batches.follow(), experiment.cycle(batches.num_batches)]
+        + ([_Progress(experiment.num_epochs)] if verbose else []),
+        verbose=0,
+    ).history
+    trained = time.perf_counter()
+    predicted = model.predict(data.x_test, batch_size=256, verbose=0).argmax(axis=1)
+    return Run(
+        experiment=experiment,
+        history={name.replace("categorical_", ""): values for name, values in history.items()},
+        iterations_per_epoch=batches.num_batches,
+        **_judge(data, predicted),
+        parameters=network.count_params(),
+        examples={"train": len(data.x_train), "test": len(data.x_test)},
+        seconds={"train": trained - clock, "evaluate": time.perf_counter() - trained},
+        data=data.source,
+        hardware=hardware(),
+        versions=versions(),
+        commit=_commit(),
+        started=started.isoformat(timespec="seconds"),
+        model=network,
+    )
+
+
+def _judge(data: datasets.Dataset, predicted: np.ndarray) -> dict[str, Any]:
+    from sklearn.metrics import classification_report, confusion_matrix
+
+    true, labels = data.y_test.argmax(axis=1), range(len(data.classes))
+    report = classification_report(
+        true,
+        predicted,
+        labels=labels,
+        target_names=data.classes,
+        output_dict=True,
+        zero_division=0,
+    )
+    return {
+        "classes": list(data.classes),
+        # scikit-learn leaves "accuracy" out if a class is missing from the test images.
+        "report": {**report, "accuracy": float((true == predicted).mean())},
+        "confusion": confusion_matrix(true, predicted, labels=labels).tolist(),
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Returns this machine's processor, number of cores and accelerators."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "accelerators": accelerators(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, of Keras, its backend, and of NumPy."""
+    backend = keras.backend.backend()
+    found = {"Python": platform.python_version()}
+    for name in ("keras", backend, "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # Builds such as tensorflow-cpu go by another name.
+            found[name] = getattr(sys.modules.get(name), "__version__", "unknown")
+    return found
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old content or the new, and never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder, if it is not there, and tries to write into it.
+
+    Raises:
+        ValueError: It can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(
+            f"The output folder must be one that can be written to. Received: {folder} ({error})"
+        ) from error
+
+
+class _Progress(keras.callbacks.Callback):
+    """One line an epoch, with the time left: no control characters, fit for a stored notebook."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_train_begin(self, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        elapsed = time.perf_counter() - self.started
+        left = elapsed / (epoch + 1) * (self.epochs - epoch - 1)
+        values = "  ".join(
+            f"{name.replace('categorical_', '')} {value:.4g}" for name, value in logs.items()
+        )
+        print(
+            f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {values}  "
+            f"{timedelta(seconds=round(left))} left",
+            flush=True,
+        )
+
+
+@contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
