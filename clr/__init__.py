@@ -9,7 +9,7 @@ from clr.callback import CyclicLR
 from clr.models import MiniGoogLeNet
 from clr.policies import CyclicPolicy
 from clr.schedule import CyclicalLearningRate
-from clr.training import Experiment, Run, resolve_profile, train
+from clr.training import Experiment, Run, made_with, resolve_profile, train
 
 __all__ = [
     "CyclicLR",
@@ -19,6 +19,7 @@ __all__ = [
     "MiniGoogLeNet",
     "Run",
     "datasets",
+    "made_with",
     "plots",
     "policies",
     "resolve_profile",

@@ -56,12 +56,12 @@ class CyclicLR(keras.callbacks.Callback):
         self,
         base_lr: float = 0.001,
         max_lr: float = 0.006,
-        step_size: float = 2000,
+        step_size: int = 2000,
         mode: str = "triangular",
         gamma: float = 1.0,
         scale_fn: Callable[[Any], Any] | None = None,
         scale_mode: str = "cycle",
-        step_size_down: float | None = None,
+        step_size_down: int | None = None,
     ):
         super().__init__()
         self.policy = CyclicPolicy(
@@ -76,7 +76,7 @@ class CyclicLR(keras.callbacks.Callback):
         self,
         new_base_lr: float | None = None,
         new_max_lr: float | None = None,
-        new_step_size: float | None = None,
+        new_step_size: int | None = None,
     ) -> None:
         """Starts a new cycle with the next epoch, optionally with new bounds or another step size.
 
@@ -170,11 +170,13 @@ class CyclicLR(keras.callbacks.Callback):
         cycles = max(round(end / length), begin // length + 1)
         left = (cycles * length - begin) * self._accumulation
         whole = max(1, round(left / steps))
-        off = abs(left - whole * steps)
-        warnings.warn(
+        message = (
             f"Training will stop in mid-cycle, {end % length} iterations into a cycle of {length}. "
             f"The nearest whole number of epochs is epochs={epoch + whole}"
-            + (f", {off} iterations off: an epoch has {steps} batches" if off else "")
-            + ".",
-            stacklevel=2,
         )
+        if whole * steps != left:
+            message += (
+                f", to within {abs(left - whole * steps)} of an epoch's {steps} batches. Cycles "
+                f"end where epochs do if step_size is a multiple of {steps}"
+            )
+        warnings.warn(message + ".", stacklevel=2)

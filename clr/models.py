@@ -9,11 +9,12 @@ CHANNELS = -1  # The axis of the channels. The data format is said to each layer
 LAST = {"data_format": "channels_last"}
 
 
-def MiniGoogLeNet(  # noqa: N802 - named as keras.applications names its models
+def MiniGoogLeNet(
     input_shape: tuple[int, int, int] = (32, 32, 3),
     classes: int = 10,
     width: float = 1.0,
     dropout: float = 0.5,
+    bn_momentum: float = 0.99,
     name: str = "mini_googlenet",
 ) -> keras.Model:
     """Returns the small Inception-style network of Zhang et al. (2017), for images of 32x32 up.
@@ -28,6 +29,8 @@ def MiniGoogLeNet(  # noqa: N802 - named as keras.applications names its models
         classes: Number of classes, at least 2. Defaults to `10`.
         width: Multiplies every layer's number of filters. Defaults to `1.0`.
         dropout: Share of features dropped before the last layer, in [0, 1). Defaults to `0.5`.
+        bn_momentum: Share that batch normalisation keeps of its moving averages with each update,
+            in [0, 1). Defaults to Keras's `0.99`, which lags where epochs have few iterations.
         name: The model's name.
 
     Returns:
@@ -35,7 +38,7 @@ def MiniGoogLeNet(  # noqa: N802 - named as keras.applications names its models
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: An image below 32x32, fewer than two classes, a width or dropout out of range.
+        ValueError: An image below 32x32, fewer than two classes, or another argument out of range.
 
     Source: Zhang et al., "Understanding deep learning requires rethinking generalization"
     (arXiv:1611.03530), appendix A.
@@ -56,9 +59,12 @@ def MiniGoogLeNet(  # noqa: N802 - named as keras.applications names its models
     if checked_rate("dropout", dropout) >= 1:
         raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout!r}")
 
+    if checked_rate("bn_momentum", bn_momentum) >= 1:
+        raise ValueError(f"`bn_momentum` must be in [0, 1). Received: bn_momentum={bn_momentum!r}")
+
     def conv(x, filters, size, strides=1, padding="same"):
         x = layers.Conv2D(scaled(filters), size, strides, padding, **LAST)(x)
-        x = layers.BatchNormalization(CHANNELS)(x)
+        x = layers.BatchNormalization(CHANNELS, bn_momentum)(x)
         return layers.ReLU()(x)
 
     def inception(x, ones, threes):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clr.training import Run
 
 INK = "#777777"  # Reads on white and on black, so that one figure serves light and dark pages.
-STYLE = {
+STYLE: Any = {
     "figure.figsize": (7.2, 3.6),
     "figure.dpi": 110,
     "figure.facecolor": "none",
@@ -92,8 +92,8 @@ def training(run: "Run", ax: "Axes | None" = None) -> "Axes":
     right.set_ylim(0, 1)
     right.grid(False)
     right.spines["right"].set_visible(True)
-    handles, labels = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (ax, right))))
-    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+    lines = [*ax.lines, *right.lines]
+    ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
     return ax
 
 
@@ -104,5 +104,6 @@ def _axes(ax: "Axes | None") -> "Axes":
 def png(ax: "Axes") -> bytes:
     """Returns the figure that `ax` belongs to as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    ax.figure.savefig(buffer, format="png")
+    figure: Any = ax.figure  # Typed as if it could be a subfigure.
+    figure.savefig(buffer, format="png")
     return buffer.getvalue()

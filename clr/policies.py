@@ -7,13 +7,13 @@ the callback calls it with Python numbers, the plots with NumPy arrays, the sche
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 MODES = ("triangular", "triangular2", "exp_range")
 SCALE_MODES = ("cycle", "iterations")
+NUMBER = (int, float, np.integer, np.floating)
 
 
 def checked_rate(name: str, value: Any, *, minimum: float = 0.0) -> float:
@@ -28,7 +28,7 @@ def checked_rate(name: str, value: Any, *, minimum: float = 0.0) -> float:
         TypeError: `value` is not a real number.
         ValueError: `value` is not finite, or below `minimum`.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, NUMBER):
         raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
     if not math.isfinite(value) or value < minimum:
         raise ValueError(
@@ -49,7 +49,7 @@ def checked_count(name: str, value: Any, *, minimum: int = 1) -> int:
         TypeError: `value` is not a real number.
         ValueError: `value` is not whole, not finite, or below `minimum`.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, NUMBER):
         raise TypeError(f"`{name}` must be a whole number. Received: {name}={value!r}")
     if not math.isfinite(value) or value != int(value) or value < minimum:
         raise ValueError(
@@ -65,7 +65,9 @@ def checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
         ValueError: It is not.
     """
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
+        )
     return value
 
 

@@ -46,12 +46,12 @@ class CyclicalLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self,
         base_lr: float = 0.001,
         max_lr: float = 0.006,
-        step_size: float = 2000,
+        step_size: int = 2000,
         mode: str = "triangular",
         gamma: float = 1.0,
         scale_fn: Callable[[Any], Any] | None = None,
         scale_mode: str = "cycle",
-        step_size_down: float | None = None,
+        step_size_down: int | None = None,
     ):
         super().__init__()
         self.policy = CyclicPolicy(

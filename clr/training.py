@@ -64,6 +64,7 @@ class Experiment:
     num_epochs: int = _option(96, "epochs to train")
     width: float = _option(1.0, "multiplies the network's numbers of filters")
     momentum: float = _option(0.9, "SGD's momentum, in [0, 1)")
+    bn_momentum: float = _option(0.99, "what batch normalisation keeps of its averages, in [0, 1)")
     augment: bool = _option(True, "shift and flip training images at random")
     dtype: str = _option("float32", "precision: float32, or mixed with one of these", DTYPES)
     jit_compile: bool | str = _option("auto", "compile with XLA: auto, true or false")
@@ -77,8 +78,9 @@ class Experiment:
         for name in ("step_size", "batch_size", "num_epochs"):
             object.__setattr__(self, name, checked_count(name, getattr(self, name)))
         object.__setattr__(self, "seed", checked_count("seed", self.seed, minimum=0))
-        if checked_rate("momentum", self.momentum) >= 1:
-            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={self.momentum!r}")
+        for name in ("momentum", "bn_momentum"):
+            if checked_rate(name, value := getattr(self, name)) >= 1:
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}")
         if checked_rate("width", self.width) == 0:
             raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
         if not isinstance(self.augment, bool):
@@ -208,15 +210,13 @@ class Run:
 
     def provenance(self) -> str:
         """Returns one sentence on how this run was made, to stand beside its numbers."""
-        e, h = self.experiment, self.hardware
-        devices = ", ".join(h["accelerators"]) or f"{h['cores']} cores, no GPU"
-        libraries = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        e = self.experiment
         return (
             f"Data: {e.dataset} ({self.data}), {self.examples['train']:,} training and "
             f"{self.examples['test']:,} test images. Network: width {e.width:g}, "
-            f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. Hardware: "
-            f"{h['processor']}, {devices}. Time: {self.seconds['train']:,.0f} s for "
-            f"{len(self.history['loss'])} epochs. Versions: {libraries}. Started {self.started}."
+            f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. Time: "
+            f"{self.seconds['train']:,.0f} s for {len(self.history['loss'])} epochs, from "
+            f"{self.started}. {_machine(self.hardware, self.versions)}."
         )
 
     def save(self, path: str | Path) -> None:
@@ -276,7 +276,12 @@ def train(
     batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
     two = len(data.classes) == 2
     with _dtype_policy(experiment.dtype):
-        network = MiniGoogLeNet(data.x_train.shape[1:], len(data.classes), experiment.width)
+        network = MiniGoogLeNet(
+            data.x_train.shape[1:],
+            len(data.classes),
+            experiment.width,
+            bn_momentum=experiment.bn_momentum,
+        )
         model = network
         if experiment.augment:
             model = keras.Sequential([datasets.augmentation(data.flip), network])
@@ -335,11 +340,33 @@ def _judge(data: datasets.Dataset, predicted: np.ndarray) -> dict[str, Any]:
     }
 
 
+def made_with(profile: str = "auto", run: Run | None = None) -> str:
+    """Returns a sentence on how a page was made, to stand at its end.
+
+    Args:
+        profile: The profile it was executed under, as for `resolve_profile`.
+        run: The run it shows, if it trained one.
+    """
+    resolved = resolve_profile(profile)
+    if run is not None:
+        return f"Executed in the profile {resolved!r}. {run.provenance()}"
+    machine = _machine(hardware(), versions())
+    return f"Executed in the profile {resolved!r}, without a data set. {machine}."
+
+
+def _machine(hardware: dict[str, Any], versions: dict[str, str]) -> str:
+    devices = ", ".join(hardware["accelerators"]) or f"{hardware['cores']} cores, no GPU"
+    libraries = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return f"{hardware['processor']}, {devices}; {libraries}"
+
+
 def hardware() -> dict[str, Any]:
     """Returns this machine's processor, number of cores and accelerators."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "accelerators": accelerators(),
     }
 
