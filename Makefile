@@ -1,0 +1,119 @@
+# From a clone to a rendered book. `make` alone lists the targets.
+#
+#   notebooks/*.ipynb --tools/execute.py--> _build/src/notebooks/ \
+#   _config.yml _toc.yml book/ -----copy--> _build/src/            --jupyter-book--> _build/site/
+#
+# Each step runs again only when something it reads has changed. Nothing outside _build is written
+# to, but by `make refresh`, `make lock` and `make url`, which are there for that.
+
+PYTHON ?= python3
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+SRC := _build/src
+SITE := _build/site
+
+# The book's numbers come from TensorFlow; its start-up messages are of no use to anyone here.
+export KERAS_BACKEND := tensorflow
+export TF_CPP_MIN_LOG_LEVEL := 3
+# Keep freed memory instead of giving it back to the kernel after each training step: with glibc's
+# defaults half the time of a step on a CPU can go into faulting the same pages in again.
+export MALLOC_ARENA_MAX := 1
+export MALLOC_MMAP_THRESHOLD_ := 4294967296
+export MALLOC_TRIM_THRESHOLD_ := 17179869184
+export MALLOC_TOP_PAD_ := 268435456
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A backend named from outside would take the figures out of the notebooks.
+unexport MPLBACKEND
+
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PACKAGE := $(wildcard clr/*.py)
+PAGES := _config.yml _toc.yml \
+	$(shell find book -type f ! -name '.*' ! -name '*.pyc' ! -path '*/.ipynb_checkpoints/*')
+COPIES := $(sort $(PAGES:%=$(SRC)/%))
+CHAPTERS := $(NOTEBOOKS:%=$(SRC)/%)
+RUNS := $(filter $(SRC)/book/runs/%.json,$(COPIES))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test lint serve refresh lock url clean FORCE
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+book: $(SITE)/index.html  ## Execute the notebooks and render the site, as far as either is out of date
+	@echo "The book is in $(SITE)/index.html"
+
+test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the site (a real browser)
+	CLR_PROFILE=quick $(BIN)/pytest -n 2 --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+		tests $(NOTEBOOKS)
+
+lint: $(VENV)/.package  ## Check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+serve: $(SITE)/index.html  ## Show the site at http://localhost:8000 (PORT=... for another port)
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+refresh: $(VENV)/.package  ## Execute the committed notebooks in place and redraw the committed pictures
+	@for notebook in $(NOTEBOOKS); do \
+		CLR_PROFILE=quick $(BIN)/python tools/execute.py $$notebook $$notebook || exit 1; \
+	done
+	$(BIN)/python tools/pictures.py
+
+lock: $(VENV)/.package  ## Compile requirements.txt anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev \
+		--python-version 3.11 --no-header --output-file requirements.txt pyproject.toml
+
+url: $(VENV)/.package  ## Set the repository's URL everywhere: make url URL=https://github.com/you/clr
+	$(BIN)/python tools/set_url.py "$(URL)"
+
+clean:  ## Remove everything built (the environment in .venv stays)
+	rm -rf _build
+
+# --- the environment ------------------------------------------------------------------------------
+
+$(VENV)/.requirements: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo 'Python 3.11, 3.12 or 3.13 is needed, and "$(PYTHON)" is not one of them.'; \
+		echo 'Name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(VENV)/.requirements
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# --- the book -------------------------------------------------------------------------------------
+
+# Failing leaves the former result where it is: tools/execute.py replaces its output at the very end.
+$(SRC)/notebooks/%.ipynb: notebooks/%.ipynb tools/execute.py requirements.txt $(PACKAGE) $(RUNS) \
+		| $(VENV)/.package
+	@mkdir -p $(@D)
+	$(BIN)/python tools/execute.py $< $@ -p PROFILE quick
+
+$(COPIES): $(SRC)/%: %
+	@mkdir -p $(@D)
+	@cp $< $@
+
+# The list of the site's sources. Written anew only when it changes, so that a file that comes or goes
+# has the site rendered again; what went from the source tree goes from the copy.
+$(SRC)/.files: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(COPIES) $(CHAPTERS) > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else \
+		find $(SRC) -type f ! -name '.files*' | grep -vxF -f $@.new | xargs rm -f; \
+		mv $@.new $@; fi
+
+# Always from nothing: with -W, a build that failed would pass when repeated, for it reads only what
+# it has not read before. The site on show is replaced when the new one is whole.
+$(SITE)/index.html: $(SRC)/.files $(COPIES) $(CHAPTERS) $(PACKAGE) | $(VENV)/.package
+	rm -rf _build/book
+	$(BIN)/jupyter-book build $(SRC) --path-output _build/book -n -W --keep-going --quiet
+	rm -rf $(SITE)
+	mv _build/book/_build/html $(SITE)
+	@touch $@

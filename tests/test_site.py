@@ -1,0 +1,251 @@
+"""What every page of the site keeps to: read as files, and opened in a real browser."""
+
+import re
+import shutil
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from set_url import parts  # noqa: E402
+
+SITE = ROOT / "_build" / "site"
+REPOSITORY = "https://github.com/" + "/".join(parts(ROOT))
+NOTEBOOK_PAGES = sorted((SITE / "notebooks").glob("*.html"))
+PAGES = [SITE / "search.html", SITE / "genindex.html", *sorted((SITE / "book").glob("*.html"))]
+PAGES += NOTEBOOK_PAGES
+TENSORFLOW_NOISE = re.compile(
+    r"cudart_stub|cuda_executor|oneDNN|cpu_feature_guard|absl::InitializeLog|[IWE]0000 00:00:|"
+    r"TF-TRT|xla_bridge|computation_placer"
+)
+
+pytestmark = pytest.mark.skipif(not NOTEBOOK_PAGES, reason="no site: make book renders it")
+
+
+class Page(HTMLParser):
+    """The parts of a page that the tests ask for."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.images: list[dict] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = {name: value or "" for name, value in attributes}
+        self.ids |= {given[name] for name in ("id", "name") if name in given}
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag == "img":
+            self.images.append(given)
+        if tag in ("script", "img", "iframe", "source"):
+            self.loaded.append(given.get("src", ""))
+        if tag == "link" and given.get("rel") not in ("canonical", "search", "next", "prev"):
+            self.loaded.append(given.get("href", ""))
+
+
+@cache
+def parsed(path: Path) -> Page:
+    return Page(path)
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(SITE).as_posix() for path in paths]
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+each_notebook_page = pytest.mark.parametrize("page", NOTEBOOK_PAGES, ids=names(NOTEBOOK_PAGES))
+
+
+def test_every_notebook_has_its_page():
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {path.stem for path in NOTEBOOK_PAGES} == notebooks
+
+
+@each_page
+def test_links_and_anchors_within_the_site_resolve(page):
+    for link in parsed(page).links:
+        url = urlsplit(link)
+        if url.scheme or url.netloc:
+            continue
+        target = (page.parent / unquote(url.path)).resolve() if url.path else page
+        assert target.is_file(), f"{link}: no such file"
+        if url.fragment and target.suffix == ".html":
+            assert unquote(url.fragment) in parsed(target).ids, f"{link}: no such place"
+
+
+@each_page
+def test_nothing_is_loaded_from_elsewhere(page):
+    remote = [url for url in parsed(page).loaded if "//" in url and not url.startswith("data:")]
+    assert not remote
+
+
+@each_page
+def test_images_have_alternative_text(page):
+    # A file's name, which is what Sphinx falls back to, is no description.
+    for image in parsed(page).images:
+        alt = image.get("alt", "")
+        assert alt, image
+        assert not re.search(r"\.(png|svg)$|^_images", alt), image
+
+
+@each_page
+def test_no_log_line_of_tensorflow_is_on_a_page(page):
+    assert not TENSORFLOW_NOISE.search(page.read_text(encoding="utf-8"))
+
+
+@each_notebook_page
+def test_a_chapter_offers_colab_the_repository_and_a_download(page):
+    links = parsed(page).links
+    name = f"{page.stem}.ipynb"
+    slug = "/".join(parts(ROOT))
+    assert f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}" in links
+    assert REPOSITORY in links
+    assert f"{REPOSITORY}/edit/main/notebooks/{name}" in links
+    assert any(link.startswith(f"{REPOSITORY}/issues/new") for link in links)
+    (download,) = [link for link in links if link.endswith(f"_sources/notebooks/{name}")]
+    assert (page.parent / download).resolve().is_file()
+
+
+@each_notebook_page
+def test_a_chapter_says_how_it_was_made(page):
+    assert re.search(r"[Ee]xecuted in the profile .{0,10}quick", page.read_text(encoding="utf-8"))
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Visit:
+    """What a browser saw of a page."""
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    formulas: int = 0
+    typeset: int = 0
+    math_errors: int = 0
+    wider_by: int = 0
+    culprits: list[str] = field(default_factory=list)
+    backgrounds: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    candidates = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, candidates)), None)
+    if executable is None:
+        pytest.skip("no chromium on the path: apt-get install chromium, or your system's like")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=executable,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--no-first-run",
+            ],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def visits(browser) -> dict[str, Visit]:
+    """Every page opened as a reader would from the folder: wide and light, then narrow and dark."""
+    return {name: visit(browser, path) for name, path in zip(names(PAGES), PAGES, strict=True)}
+
+
+def visit(browser, path: Path) -> Visit:
+    seen = Visit()
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    tab.route(
+        lambda url: not url.startswith(("file:", "data:", "blob:")), lambda route: route.abort()
+    )
+    tab.on("request", lambda request: seen.requests.append(request.url))
+    tab.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    tab.on(
+        "console",
+        lambda message: seen.complaints.append(message.text) if message.type == "error" else None,
+    )
+    tab.goto(path.as_uri(), wait_until="load")
+    seen.formulas = tab.locator("span.math, div.math").count()
+    if seen.formulas:
+        tab.wait_for_function("document.querySelector('mjx-container')", timeout=20_000)
+        tab.evaluate("MathJax.startup.promise")
+    seen.typeset = tab.locator("span.math > mjx-container, div.math > mjx-container").count()
+    seen.math_errors = tab.locator("mjx-merror, [data-mjx-error]").count()
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    tab.wait_for_timeout(200)
+    seen.wider_by = tab.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    if seen.wider_by > 0:
+        seen.culprits = tab.evaluate(
+            """[...document.querySelectorAll('.bd-main *')]
+               .filter(e => e.getBoundingClientRect().right > 361)
+               .slice(0, 5).map(e => e.tagName + '.' + e.className)"""
+        )
+    seen.backgrounds = tab.evaluate(
+        """[...document.querySelectorAll('.bd-article img')]
+           .map(e => getComputedStyle(e).backgroundColor)"""
+    )
+    tab.close()
+    return seen
+
+
+def offenders(visits: dict[str, Visit], what) -> dict[str, object]:
+    """The pages for which `what` gives anything, with what it gives."""
+    return {name: what(seen) for name, seen in visits.items() if what(seen)}
+
+
+def test_no_request_leaves_a_page(visits):
+    here = ("file:", "data:", "blob:")
+    assert not offenders(visits, lambda v: [u for u in v.requests if not u.startswith(here)])
+
+
+def test_no_page_has_anything_to_complain_of(visits):
+    assert not offenders(visits, lambda v: v.complaints)
+
+
+def test_every_formula_is_typeset(visits):
+    assert sum(v.formulas for v in visits.values()) > 0
+    assert not offenders(visits, lambda v: v.math_errors)
+    assert not offenders(visits, lambda v: v.formulas - v.typeset)
+
+
+def test_no_page_is_wider_than_a_telephone(visits):
+    assert not offenders(visits, lambda v: v.wider_by > 0 and (v.wider_by, v.culprits))
+
+
+def test_figures_stay_transparent_in_dark_mode(visits):
+    clear = ("rgba(0, 0, 0, 0)", "transparent")
+    assert sum(len(v.backgrounds) for v in visits.values()) > 0
+    assert not offenders(visits, lambda v: [c for c in v.backgrounds if c not in clear])
+
+
+def test_the_search_finds_a_word_of_the_book(browser):
+    tab = browser.new_page()
+    tab.goto((SITE / "search.html").as_uri() + "?q=triangular2")
+    tab.wait_for_selector("#search-results li a", timeout=20_000)
+    assert tab.locator("#search-results li a").count() >= 2
+    tab.close()
+
+
+def test_the_index_leads_to_the_book(browser):
+    tab = browser.new_page()
+    tab.goto((SITE / "index.html").as_uri())
+    tab.wait_for_url("**/book/intro.html")
+    assert "Cyclical learning rates" in tab.title()
+    tab.close()
