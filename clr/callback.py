@@ -149,7 +149,7 @@ class CyclicLR(keras.callbacks.Callback):
     def _batches(self) -> int:
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         # The public `iterations` drops the remainder under gradient accumulation.
-        return int(keras.ops.convert_to_numpy(optimizer._iterations))
+        return _whole(optimizer._iterations)
 
     def _place(self, batch: int) -> int:
         return (self._batches_before + batch) // self._accumulation - self._origin
@@ -157,7 +157,7 @@ class CyclicLR(keras.callbacks.Callback):
     def _begin_cycle_if_asked(self) -> None:
         if self._reset_asked:
             self._reset_asked = False
-            self._origin = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+            self._origin = _whole(self.model.optimizer.iterations)
 
     def _warn_of_a_cycle_cut_short(self, epoch: int) -> None:
         steps, epochs = self.params.get("steps"), self.params.get("epochs")
@@ -180,3 +180,7 @@ class CyclicLR(keras.callbacks.Callback):
                 f"end where epochs do if step_size is a multiple of {steps}"
             )
         warnings.warn(message + ".", stacklevel=2)
+
+
+def _whole(variable: Any) -> int:
+    return int(keras.ops.convert_to_tensor(variable))

@@ -192,8 +192,9 @@ class Batches(keras.utils.PyDataset):
     """Full batches only, in an order that depends on the seed and the epoch's number alone.
 
     So each epoch has `examples // batch_size` iterations and cycles end where epochs end, and a
-    resumed training sees the batches that an uninterrupted one would have seen. Pass
-    `batches.follow()` to `fit` among the callbacks: it tells the batches which epoch begins.
+    resumed training sees the batches that an uninterrupted one would have seen. Pass to `fit`
+    `batches.follow()` among the callbacks, which tells the batches which epoch begins, and
+    `shuffle=False`, as Keras else shuffles the batches of an epoch once more.
 
     Args:
         x: Images.
@@ -277,7 +278,7 @@ def _read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         )
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if set(archive.files) != set(keys):
                 raise ValueError(f"arrays {sorted(keys)} expected, {sorted(archive.files)} found")
             arrays = {key: archive[key] for key in keys}

@@ -89,5 +89,12 @@ def MiniGoogLeNet(
         x = inception(x, 176, 160)
     x = layers.GlobalAveragePooling2D(**LAST)(x)
     x = layers.Dropout(dropout)(x)
-    outputs = layers.Dense(classes, activation="softmax", dtype="float32")(x)
+    if classes == 2:
+        # The softmax, as sigmoids of the logits' difference: Keras takes a binary cross-entropy
+        # from the logits that it remembers, each by its sigmoid, whatever made the output.
+        logits = layers.Dense(2, dtype="float32")(x)
+        logits -= keras.ops.flip(logits, axis=-1)
+        outputs = layers.Activation("sigmoid", dtype="float32")(logits)
+    else:
+        outputs = layers.Dense(classes, activation="softmax", dtype="float32")(x)
     return keras.Model(inputs, outputs, name=name)

@@ -133,12 +133,11 @@ class RangeTest:
                     "the model with metrics=['accuracy'], or name another: "
                     "lr_range_test(metric=...)."
                 )
-            # Upside down, so that climbing is falling.
-            lrs, _, way = self._descent([-a for a in self.accuracies])
+            lrs, _, way = self._way(self.accuracies, "accuracy", "climbs", -1)
             max_lr = lrs[np.argmax(way >= 0.95)]
             base_lr = lrs[np.flatnonzero(way <= 0.1)[-1]]
         else:
-            lrs, curve, way = self._descent(self.losses)
+            lrs, curve, way = self._way(self.losses, "loss", "falls")
             if method == "steepest":
                 max_lr = lrs[np.argmin(np.diff(curve) / np.diff(np.log(lrs)))]
             elif method == "valley":
@@ -175,9 +174,8 @@ class RangeTest:
             if method == "steepest":
                 ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
         if len(curve):
-            # By the smoothed curve: a single batch of a diverging net would flatten all the rest.
-            margin = 0.1 * np.ptp(curve) or 1.0
-            ax.set_ylim(curve.min() - margin, curve.max() + margin)
+            # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
+            ax.set_ylim(top=curve.max() + (0.1 * np.ptp(curve) or 1.0))
         ax.set(
             xlabel="learning rate",
             ylabel="validation loss" if self.config["validation_every"] else "loss",
@@ -236,26 +234,30 @@ class RangeTest:
         window = slice(self._skip_first, -SKIP_LAST)
         return np.array(self.lrs)[window], np.array(curve)[window]
 
-    def _descent(self, values: list[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the rates, smoothed values and share of the way down, as far as the lowest."""
-        lrs, curve = self._readable(self._smooth(values))
+    def _way(
+        self, values: list[float], name: str, verb: str, sign: int = 1
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns rates, smoothed values, and the share of the way down made, to the lowest."""
+        lrs, curve = self._readable(sign * self._smooth(values))
         if len(lrs) < FEWEST_POINTS:
             raise ValueError(
                 f"The curve is too short to read: {len(self.lrs)} points, of which the first "
-                f"{self._skip_first} and the last are not read; it ended because: {self.stopped}. "
-                "Raise num_steps. If the loss diverged or was not finite, lower start_lr, and look "
+                f"{self._skip_first} and the last are not read. It ended because: {self.stopped}. "
+                "Raise num_steps; if the loss diverged or was not finite, lower start_lr, and look "
                 "at the data for NaN."
             )
-        # The height before the descent. A median, as single batches stray.
         low = int(curve.argmin())
-        start = float(np.median(curve[: low // 2 + 1]))
-        raw = self._readable(values)[1][: low // 2 + 1]
-        if start - curve[low] <= max(0.01 * abs(start), 0.5 * float(np.std(raw))):
+        before = slice(low // 2 + 1)
+        # The height of the plateau before the descent. A median, as the average's first values
+        # stray.
+        start = float(np.median(curve[before]))
+        noise = float(np.std(self._readable(values)[1][before]))
+        if start - curve[low] <= max(0.01 * abs(start), 0.5 * noise):
             raise ValueError(
-                f"The curve never falls beyond its own noise: from {start:.4g} to "
-                f"{curve[low]:.4g} at best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. If it is "
-                "flat, raise end_lr or num_steps; if it rises, lower start_lr. If neither helps, "
-                "does the model learn at all at some rate?"
+                f"The {name} never {verb} beyond its own noise: from {sign * start:.4g} to "
+                f"{sign * curve[low]:.4g} at best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. "
+                "If the curve is flat, raise end_lr or num_steps; if it only gets worse, lower "
+                "start_lr. If neither helps, does the model learn at any rate?"
             )
         way = (start - curve[: low + 1]) / (start - curve[low])
         return lrs[: low + 1], curve[: low + 1], way

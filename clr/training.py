@@ -30,10 +30,13 @@ PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "quick": {
         "dataset": "digits",
-        "max_lr": 1e-1,
-        "step_size": 2,
-        "num_epochs": 16,
+        "min_lr": 1e-3,
+        "max_lr": 5e-2,
+        "batch_size": 32,
+        "step_size": 1,
+        "num_epochs": 6,
         "width": 0.25,
+        "bn_momentum": 0.9,
     },
 }
 
@@ -78,10 +81,12 @@ class Experiment:
         for name in ("step_size", "batch_size", "num_epochs"):
             object.__setattr__(self, name, checked_count(name, getattr(self, name)))
         object.__setattr__(self, "seed", checked_count("seed", self.seed, minimum=0))
+        for name in ("min_lr", "max_lr", "gamma", "width", "momentum", "bn_momentum"):
+            object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
         for name in ("momentum", "bn_momentum"):
-            if checked_rate(name, value := getattr(self, name)) >= 1:
+            if (value := getattr(self, name)) >= 1:
                 raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}")
-        if checked_rate("width", self.width) == 0:
+        if self.width == 0:
             raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
         if not isinstance(self.augment, bool):
             raise TypeError(f"`augment` must be a bool. Received: augment={self.augment!r}")
@@ -295,6 +300,7 @@ def train(
     history = model.fit(
         batches,
         epochs=experiment.num_epochs,
+        shuffle=False,
         validation_data=(data.x_test, data.y_test),
         validation_batch_size=256,
         callbacks=[batches.follow(), experiment.cycle(batches.num_batches)]
