@@ -1,0 +1,122 @@
+"""`python -m clr train`: what it writes, and how it refuses."""
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from clr import Experiment, Run
+from clr.__main__ import main, parser
+
+
+def test_train_writes_the_run_and_both_plots(tmp_path):
+    output = tmp_path / "new" / "output"
+    options = "--profile quick --num-epochs 2 --step-size 1 --width 0.1 --batch-size 128"
+    done = subprocess.run(
+        [sys.executable, "-m", "clr", "train", *options.split(), "--output", output],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in output.iterdir()) == [
+        "clr_plot.png",
+        "run.json",
+        "training_plot.png",
+    ]
+    for name in ("clr_plot.png", "training_plot.png"):
+        assert (output / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        assert len(np.unique(matplotlib.image.imread(output / name))) > 2
+    run = Run.load(output / "run.json")
+    assert run.experiment == Experiment.from_profile(
+        "quick", num_epochs=2, step_size=1, width=0.1, batch_size=128
+    )
+    assert run.iterations_per_epoch == 1437 // 128 and len(run.history["loss"]) == 2
+    assert sum(line.startswith("epoch ") for line in done.stdout.splitlines()) == 2
+    assert run.classification_report() in done.stdout
+    assert run.provenance() in done.stdout
+
+
+def test_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option in fields(Experiment):
+        assert f"--{option.name.replace('_', '-')} " in text
+        assert option.metadata["help"] in text
+        assert f"(full: {option.default}" in text
+    assert "--profile" in text and "--output" in text
+
+
+def test_options_left_out_are_left_to_the_profile():
+    options = vars(parser().parse_args(["train"]))
+    assert options["profile"] == "full"
+    assert all(options[option.name] is None for option in fields(Experiment))
+
+
+def test_options_have_their_fields_types():
+    line = "--augment false --jit-compile true --seed 7 --gamma 0.5 --dtype mixed_bfloat16"
+    options = vars(parser().parse_args(["train", *line.split()]))
+    assert options["augment"] is False and options["jit_compile"] is True
+    assert options["seed"] == 7 and options["gamma"] == 0.5
+    assert options["dtype"] == "mixed_bfloat16"
+    assert parser().parse_args(["train", "--jit-compile", "auto"]).jit_compile == "auto"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--epochs 3",
+        "--num-epoch 3",  # No abbreviations: they would change meaning as options are added.
+        "--profile slow",
+        "--dataset mnist",
+        "--clr-method sine",
+        "--dtype float64",
+        "--step-size 1.5",
+        "--max-lr high",
+        "--augment maybe",
+        "--jit-compile maybe",
+        "--num-epochs 0",
+        "--min-lr -1",
+        "--gamma 1.5",
+        "--width nan",
+    ],
+)
+def test_bad_option_exits_2_and_is_named(line, capsys, tmp_path):
+    output = tmp_path / "output"
+    try:
+        status = main(["train", "--output", str(output), *line.split()])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    option, value = line.split()
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert option in error or f"`{option[2:].replace('-', '_')}`" in error
+    assert value in error
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_unwritable_output_is_found_before_training(below, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    output = tmp_path / "file" / below
+    assert main(["train", "--profile", "quick", "--output", str(output)]) == 2
+    out, error = capsys.readouterr()
+    assert str(output) in error and "output folder" in error
+    assert "epoch" not in out
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_no_command_is_an_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    assert "command" in capsys.readouterr().err

@@ -1,0 +1,381 @@
+"""Data sets: what they hold, what is refused, augmentation, and the order of batches."""
+
+import hashlib
+import io
+import os
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+
+from clr import datasets
+
+RNG = np.random.default_rng(0)
+CIFAR = {
+    "x_train": RNG.integers(0, 256, (20, 32, 32, 3), dtype="uint8"),
+    "y_train": np.arange(20, dtype="uint8") % 10,
+    "x_test": RNG.integers(0, 256, (10, 32, 32, 3), dtype="uint8"),
+    "y_test": np.arange(10, dtype="uint8"),
+}
+ARRAYS = {  # Right input for `prepare`.
+    "x_train": np.linspace(0, 1, 6 * 4 * 4, dtype="float32").reshape(6, 4, 4, 1),
+    "y_train": np.array([0, 1, 2, 0, 1, 2]),
+    "x_test": np.zeros((2, 4, 4, 1), "float32"),
+    "y_test": np.array([2, 0]),
+}
+ABC = ("a", "b", "c")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLR_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+# Digits
+
+
+def test_digits_are_ready_to_train_on():
+    data = datasets.load("digits")
+    assert data.x_train.shape == (1437, 32, 32, 3) and data.x_test.shape == (360, 32, 32, 3)
+    assert data.y_train.shape == (1437, 10) and data.y_test.shape == (360, 10)
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test, data.mean):
+        assert array.dtype == np.float32
+    for labels in (data.y_train, data.y_test):
+        assert set(np.unique(labels)) == {0, 1}
+        assert (labels.sum(axis=1) == 1).all()
+    np.testing.assert_allclose(data.x_train.mean(axis=0), 0, atol=1e-5)
+    images = data.x_train + data.mean
+    assert images.min() == pytest.approx(0, abs=1e-6)
+    assert images.max() == pytest.approx(1, abs=1e-6)
+    assert data.classes == tuple("0123456789") and data.flip is False
+
+
+def test_digits_keep_their_images_and_labels_together():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    known = dict(zip([image.tobytes() for image in bunch.images], bunch.target, strict=True))
+    data = datasets.digits()
+    small = np.rint((data.x_test + data.mean)[:, ::4, ::4, 0].astype("float64") * 16)
+    assert [known[image.tobytes()] for image in small] == data.y_test.argmax(axis=1).tolist()
+
+
+def test_digits_split_is_stable_and_stratified():
+    first, second = datasets.digits(), datasets.digits()
+    np.testing.assert_array_equal(first.x_test, second.x_test)
+    np.testing.assert_array_equal(first.y_train, second.y_train)
+    held_out, kept = first.y_test.sum(axis=0), first.y_train.sum(axis=0)
+    assert np.abs(held_out - (held_out + kept) / 5).max() < 1  # Of each class, to the image.
+
+
+@pytest.mark.parametrize("name", ["mnist", "", None, 10])
+def test_unknown_data_set_is_named(name):
+    with pytest.raises(ValueError) as caught:
+        datasets.load(name)
+    assert f"dataset={name!r}" in str(caught.value) and "cifar10, digits" in str(caught.value)
+
+
+# prepare
+
+
+def test_prepare_subtracts_the_training_mean_from_both_parts():
+    data = datasets.prepare(**ARRAYS, name="own", classes=ABC, flip=False, source="here")
+    mean = ARRAYS["x_train"].mean(axis=0)
+    np.testing.assert_allclose(data.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(data.x_train, ARRAYS["x_train"] - mean, atol=1e-6)
+    np.testing.assert_allclose(data.x_test, -np.broadcast_to(mean, (2, 4, 4, 1)), atol=1e-6)
+    np.testing.assert_array_equal(data.y_test, [[0, 0, 1], [1, 0, 0]])
+    assert (data.name, data.classes, data.flip, data.source) == ("own", ABC, False, "here")
+
+
+def test_prepare_leaves_the_callers_arrays_alone():
+    arrays = {name: array.copy() for name, array in ARRAYS.items()}
+    datasets.prepare(**arrays, name="own", classes=ABC)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def test_prepare_takes_bytes_and_columns_of_labels():
+    data = datasets.prepare(
+        (ARRAYS["x_train"] * 255).astype("uint8"),
+        ARRAYS["y_train"].reshape(-1, 1),
+        np.full((2, 4, 4, 1), 255, "uint8"),
+        ARRAYS["y_test"].reshape(-1, 1),
+        name="own",
+        classes=ABC,
+    )
+    np.testing.assert_allclose(data.x_test + data.mean, 1, rtol=1e-6)
+    np.testing.assert_array_equal(data.y_train.argmax(axis=1), ARRAYS["y_train"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "echo"),
+    [
+        ("classes", ("a",), "('a',)"),
+        ("x_train", np.zeros((6, 4, 4)), "(6, 4, 4)"),
+        ("x_train", np.zeros((0, 4, 4, 1)), "(0, 4, 4, 1)"),
+        ("x_test", np.zeros((2, 4, 5, 1)), "(4, 5, 1)"),
+        ("x_test", np.zeros((2, 4, 4, 3)), "(4, 4, 3)"),
+        ("x_train", np.full((6, 4, 4, 1), 255.0), "255.0"),
+        ("x_test", np.full((2, 4, 4, 1), -0.5), "-0.5"),
+        ("x_test", np.full((2, 4, 4, 1), np.nan), "nan"),
+        ("x_train", np.zeros((6, 4, 4, 1), "int32"), "int32"),
+        ("y_train", np.array([0, 1, 2]), "(3,)"),
+        ("y_test", np.eye(3)[:2], "(2, 3)"),
+        ("y_test", np.array([0.0, 1.0]), "float64"),
+        ("y_train", np.array([0, 1, 2, 0, 1, 3]), "0 to 3"),
+        ("y_test", np.array([-1, 0]), "-1 to 0"),
+    ],
+)
+def test_prepare_refuses_and_names(argument, value, echo):
+    with pytest.raises(ValueError) as caught:
+        datasets.prepare(**{**ARRAYS, "classes": ABC, "name": "own", argument: value})
+    assert f"`{argument}`" in str(caught.value) and echo in str(caught.value)
+
+
+# CIFAR-10 from a file
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_cifar10_is_read_from_the_named_folder(folder, save):
+    save(folder / "cifar10.npz", **CIFAR)
+    data = datasets.load("cifar10")
+    np.testing.assert_allclose(data.x_train + data.mean, CIFAR["x_train"] / 255, atol=1e-6)
+    np.testing.assert_array_equal(data.y_test, np.eye(10))
+    assert data.classes[0] == "airplane" and data.classes[9] == "truck"
+    assert data.flip is True
+    assert data.source.endswith("origin not stated")
+
+
+def test_cifar10_records_the_files_digest_and_note(folder):
+    np.savez(folder / "cifar10.npz", **CIFAR)
+    (folder / "cifar10.txt").write_text("Twenty images, for a test.\n")
+    source = datasets.cifar10().source
+    digest = hashlib.sha256((folder / "cifar10.npz").read_bytes()).hexdigest()
+    assert source == f"cifar10.npz, sha256 {digest[:16]}: Twenty images, for a test."
+
+
+def test_missing_file_names_the_folder_and_both_remedies(folder):
+    with pytest.raises(FileNotFoundError) as caught:
+        datasets.cifar10()
+    assert str(folder) in str(caught.value)
+    assert "put it there" in str(caught.value) and "unset CLR_DATA_DIR" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "echo"),
+    [
+        ({"x_test": None}, "'x_train', 'y_test', 'y_train'] found"),
+        ({"extra": np.zeros(1)}, "'extra'"),
+        ({"x_train": CIFAR["x_train"] / 255}, "x_train must be uint8"),
+        ({"y_test": CIFAR["y_test"].astype("int64")}, "int64"),
+        ({"x_test": np.zeros((10, 3, 32, 32), "uint8")}, "(10, 3, 32, 32)"),
+        ({"x_train": np.zeros((20, 3072), "uint8")}, "(20, 3072)"),
+        ({"y_train": np.zeros((20, 10), "uint8")}, "(20, 10)"),
+        ({"y_train": np.zeros(19, "uint8")}, "y_train of shape (19,)"),
+        ({"y_test": np.full(10, 10, "uint8")}, "`y_test` must be from 0 to 9"),
+    ],
+)
+def test_wrong_arrays_are_named(folder, change, echo):
+    arrays = {k: v for k, v in {**CIFAR, **change}.items() if v is not None}
+    np.savez(folder / "cifar10.npz", **arrays)
+    with pytest.raises(ValueError) as caught:
+        datasets.cifar10()
+    assert echo in str(caught.value)
+
+
+class Bomb:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def test_pickled_objects_are_refused_and_never_run(folder):
+    marker = folder / "ran"
+    bomb = np.array([Bomb(marker)], dtype=object)
+    np.savez(folder / "cifar10.npz", **{**CIFAR, "y_train": bomb})
+    with pytest.raises(ValueError, match=r"cifar10\.npz.*not pickled"):
+        datasets.cifar10()
+    assert not marker.exists()
+    with np.load(folder / "cifar10.npz", allow_pickle=True) as archive:
+        archive["y_train"]
+    assert marker.exists()  # The bomb is a live one.
+
+
+def packed(save=np.savez, **arrays):
+    buffer = io.BytesIO()
+    save(buffer, **(arrays or CIFAR))
+    return buffer.getvalue()
+
+
+def overwritten(content, at, by):
+    return content[:at] + by + content[at + len(by) :]
+
+
+def lone_array():
+    buffer = io.BytesIO()
+    np.save(buffer, CIFAR["y_test"])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"GIF89a, not a zip", id="not a zip"),
+        pytest.param(lone_array(), id="one bare array"),
+        pytest.param(packed()[:-100], id="end cut off"),
+        pytest.param(packed()[:5000], id="cut in the middle"),
+        pytest.param(overwritten(packed(), 3000, b"\x55\xaa" * 50), id="other bytes within"),
+        pytest.param(
+            overwritten(packed(np.savez_compressed), 500, b"\x55\xaa" * 50),
+            id="other bytes within what is compressed",
+        ),
+        pytest.param(
+            overwritten(packed(), packed().index(b"PK\x01\x02") + 10, b"\x63"),
+            id="an unknown compression",
+        ),
+    ],
+)
+def test_damaged_file_is_a_value_error_that_names_it(folder, content):
+    (folder / "cifar10.npz").write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        datasets.cifar10()
+    assert str(folder / "cifar10.npz") in str(caught.value)
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No network, no copy in Keras's cache, no folder named."""
+    monkeypatch.delenv("CLR_DATA_DIR", raising=False)
+    monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(tmp_path))  # As KERAS_HOME.
+    closed = dict.fromkeys(("http", "https"), "http://127.0.0.1:9")
+    urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler(closed)))
+    yield
+    urllib.request.install_opener(None)
+
+
+def test_neither_network_nor_file_names_both_remedies(offline):
+    with pytest.raises(ConnectionError) as caught:
+        datasets.cifar10()
+    assert "connect to the network" in str(caught.value)
+    assert "cifar10.npz" in str(caught.value) and "CLR_DATA_DIR" in str(caught.value)
+
+
+# Augmentation
+
+
+def ramps(count):
+    """Images whose channels are the row and the column of each pixel."""
+    rows, columns = np.mgrid[:32, :32].astype("float32")
+    return np.repeat(np.stack([rows, columns], axis=-1)[None], count, axis=0)
+
+
+def augmented(flip):
+    keras.utils.set_random_seed(0)
+    return np.asarray(datasets.augmentation(flip)(ramps(64), training=True))
+
+
+def test_augmentation_does_nothing_outside_training():
+    images = ramps(3)
+    np.testing.assert_array_equal(datasets.augmentation()(images, training=False), images)
+
+
+def test_shifts_stay_within_a_tenth_and_repeat_the_edge():
+    images = augmented(flip=False)
+    pixel = np.arange(32)
+    shifts = images[:, 16, 16] - 16  # By image: of rows and of columns.
+    assert np.abs(shifts).max() <= 3.2 + 1e-3
+    assert np.ptp(shifts, axis=0).min() > 3  # Images move, and differently.
+    rows = np.clip(pixel + shifts[:, :1], 0, 31)[:, :, None]
+    columns = np.clip(pixel + shifts[:, 1:], 0, 31)[:, None, :]
+    np.testing.assert_allclose(images[..., 0], np.broadcast_to(rows, (64, 32, 32)), atol=1e-3)
+    np.testing.assert_allclose(images[..., 1], np.broadcast_to(columns, (64, 32, 32)), atol=1e-3)
+
+
+def test_flips_mirror_about_half_the_images_and_only_if_asked():
+    def mirrored(images):
+        return images[:, 16, 0, 1] > images[:, 16, 31, 1]
+
+    assert not mirrored(augmented(flip=False)).any()
+    flipped = augmented(flip=True)
+    assert 0.25 < mirrored(flipped).mean() < 0.75
+    assert (flipped[:, 0, 16, 0] < flipped[:, 31, 16, 0]).all()  # None is upside down.
+
+
+# Batches
+
+X = np.arange(22, dtype="float32").reshape(-1, 1)
+Y = 2 * X
+
+
+def order(batches):
+    return [batches[i][0].ravel().tolist() for i in range(batches.num_batches)]
+
+
+def begun(epoch, seed=5):
+    batches = datasets.Batches(X, Y, 4, seed)
+    batches.follow().on_epoch_begin(epoch, {})
+    return batches
+
+
+def test_batches_are_full_ones_of_distinct_examples():
+    batches = begun(0)
+    assert batches.num_batches == 5
+    assert [len(batch) for batch in order(batches)] == [4] * 5
+    assert len({x for batch in order(batches) for x in batch}) == 20
+    x, y = batches[2]
+    np.testing.assert_array_equal(y, 2 * x)
+
+
+def test_every_epoch_has_a_new_order():
+    orders = [str(order(begun(epoch))) for epoch in range(6)]
+    assert len(set(orders)) == 6
+
+
+def test_the_seed_alone_decides_the_order():
+    assert order(begun(3)) == order(begun(3))
+    assert order(begun(3)) != order(begun(3, seed=6))
+
+
+def test_an_epochs_order_does_not_depend_on_what_was_seen_before():
+    batches = begun(0)
+    for epoch in (1, 7, 2):
+        batches.follow().on_epoch_begin(epoch, {})
+    assert order(batches) == order(begun(2))
+
+
+class Recorder(keras.Sequential):
+    """Keeps the batches that `fit` trains it on."""
+
+    def train_step(self, data):
+        self.seen.append(np.asarray(data[0]).ravel().tolist())
+        return super().train_step(data)
+
+
+def fitted(**epochs):
+    model = Recorder([keras.Input((1,)), keras.layers.Dense(1)])
+    model.seen = []
+    model.compile("sgd", "mse", run_eagerly=True)
+    batches = datasets.Batches(X / 100, Y, 4, seed=5)
+    model.fit(batches, callbacks=[batches.follow()], shuffle=False, verbose=0, **epochs)
+    return np.rint(np.array(model.seen) * 100).tolist()
+
+
+def test_a_resumed_fit_sees_the_batches_of_an_uninterrupted_one():
+    whole = fitted(epochs=3)
+    assert whole == [batch for epoch in range(3) for batch in order(begun(epoch))]
+    assert fitted(initial_epoch=2, epochs=3) == whole[10:]
+
+
+@pytest.mark.parametrize(
+    ("size", "error"), [(0, ValueError), (23, ValueError), (2.5, ValueError), ("4", TypeError)]
+)
+def test_bad_batch_size_is_named(size, error):
+    with pytest.raises(error) as caught:
+        datasets.Batches(X, Y, size, seed=0)
+    assert f"batch_size={size!r}" in str(caught.value)

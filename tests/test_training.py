@@ -1,0 +1,416 @@
+"""Experiment, train and Run, and the figures drawn from a run."""
+
+import contextlib
+import io
+import json
+import re
+from dataclasses import asdict, replace
+
+import keras
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from clr import CyclicPolicy, Experiment, Run, datasets, made_with, plots, resolve_profile, train
+from clr.training import PROFILES, check_writable, write_atomically
+
+# Keras's validation data go through tf.data, which is never eager.
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
+
+SMALL = Experiment(
+    dataset="digits", width=0.1, max_lr=0.1, num_epochs=2, step_size=1, batch_size=32
+)
+
+
+def subset(train=100, test=50, classes=10):
+    """The first digits of the first classes."""
+    data = datasets.digits()
+    chosen = np.flatnonzero(data.y_train.argmax(axis=1) < classes)[:train]
+    held_out = np.flatnonzero(data.y_test.argmax(axis=1) < classes)[:test]
+    return replace(
+        data,
+        x_train=data.x_train[chosen],
+        y_train=data.y_train[chosen, :classes],
+        x_test=data.x_test[held_out],
+        y_test=data.y_test[held_out, :classes],
+        classes=data.classes[:classes],
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager():
+    """Trains uncompiled: to compile takes longer than a few batches do. test_cli.py compiles."""
+    tf = pytest.importorskip("tensorflow")
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def trained(eager):
+    """A run on 100 digits, and what was printed meanwhile."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run = train(SMALL, subset())
+    return run, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return trained[0]
+
+
+# Experiment
+
+
+def test_experiment_defaults_to_the_tutorial():
+    e = Experiment()
+    assert (e.dataset, e.clr_method, e.min_lr, e.max_lr) == ("cifar10", "triangular", 1e-7, 1e-2)
+    assert (e.step_size, e.batch_size, e.num_epochs, e.width) == (8, 64, 96, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("dataset", "mnist", ValueError),
+        ("clr_method", "sine", ValueError),
+        ("min_lr", -1e-7, ValueError),
+        ("min_lr", float("nan"), ValueError),
+        ("min_lr", "low", TypeError),
+        ("max_lr", 1e-8, ValueError),
+        ("max_lr", float("inf"), ValueError),
+        ("step_size", 0, ValueError),
+        ("step_size", 1.5, ValueError),
+        ("gamma", 0.0, ValueError),
+        ("gamma", 1.5, ValueError),
+        ("batch_size", 0, ValueError),
+        ("batch_size", "64", TypeError),
+        ("num_epochs", 0, ValueError),
+        ("num_epochs", True, TypeError),
+        ("width", 0.0, ValueError),
+        ("width", -1.0, ValueError),
+        ("momentum", 1.0, ValueError),
+        ("momentum", -0.1, ValueError),
+        ("bn_momentum", 1.0, ValueError),
+        ("bn_momentum", float("nan"), ValueError),
+        ("augment", "yes", TypeError),
+        ("dtype", "float64", ValueError),
+        ("jit_compile", "maybe", ValueError),
+        ("seed", -1, ValueError),
+        ("seed", None, TypeError),
+    ],
+)
+def test_bad_field_is_named_with_its_value(name, value, error):
+    with pytest.raises(error) as caught:
+        Experiment(**{name: value})
+    assert f"`{name}`" in str(caught.value) and f"{name}={value!r}" in str(caught.value)
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    plain = asdict(Experiment(width=np.float32(0.5), min_lr=0, step_size=np.int64(2), seed=3.0))
+    assert {type(v) for v in plain.values()} <= {str, int, float, bool}
+    assert (plain["width"], plain["min_lr"], plain["seed"]) == (0.5, 0.0, 3)
+
+
+def test_cycle_counts_step_size_in_epochs():
+    policy = replace(SMALL, clr_method="exp_range", step_size=3, gamma=0.9).cycle(22).policy
+    assert policy == CyclicPolicy(1e-7, 0.1, 66, "exp_range", 0.9)
+
+
+# Profiles
+
+
+@pytest.mark.parametrize("profile", ["full", "quick"])
+def test_a_profile_named_outright_wins(monkeypatch, profile):
+    monkeypatch.setenv("CLR_PROFILE", "quick" if profile == "full" else "full")
+    assert resolve_profile(profile) == profile
+
+
+@pytest.mark.parametrize("profile", ["full", "quick"])
+def test_auto_follows_the_environment(monkeypatch, profile):
+    monkeypatch.setenv("CLR_PROFILE", profile)
+    assert resolve_profile("auto") == profile
+    assert Experiment.from_profile() == Experiment(**PROFILES[profile])
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_auto_follows_the_hardware_otherwise(monkeypatch, empty):
+    monkeypatch.delenv("CLR_PROFILE", raising=False)
+    if empty:
+        monkeypatch.setenv("CLR_PROFILE", "")
+    devices = keras.distribution.list_devices()
+    assert resolve_profile() == ("quick" if all("cpu" in d.lower() for d in devices) else "full")
+
+
+def test_unknown_profile_is_named(monkeypatch):
+    with pytest.raises(ValueError, match=r"`profile`.*profile='slow'"):
+        Experiment.from_profile("slow")
+    monkeypatch.setenv("CLR_PROFILE", "fast")
+    with pytest.raises(ValueError, match=r"`CLR_PROFILE`.*CLR_PROFILE='fast'"):
+        resolve_profile()
+
+
+def test_none_means_what_the_profile_says():
+    e = Experiment.from_profile("quick", width=None, max_lr=0.05, augment=False, batch_size=None)
+    assert e == Experiment(**{**PROFILES["quick"], "max_lr": 0.05, "augment": False})
+    with pytest.raises(TypeError, match="epochs"):
+        Experiment.from_profile("quick", epochs=3)
+
+
+# train
+
+
+def test_an_epoch_has_only_full_batches(run):
+    assert run.iterations_per_epoch == 100 // 32
+    assert run.examples == {"train": 100, "test": 50}
+    assert set(run.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+    assert {len(values) for values in run.history.values()} == {2}
+    assert np.isfinite(run.history["loss"]).all()
+
+
+def test_rates_are_those_that_the_callback_sets(run):
+    rates = run.rates()
+    assert rates.shape == (6,) and rates.dtype == np.float64
+    assert rates[2::3].tolist() == run.history["learning_rate"]
+    cycle = SMALL.cycle(3)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(np.ones((6, 1)), np.ones(6), batch_size=2, epochs=2, callbacks=[cycle], verbose=0)
+    assert cycle.history["lr"] == rates.tolist()
+
+
+def test_whole_cycles_end_one_step_from_the_lower_bound(run):
+    step = (SMALL.max_lr - SMALL.min_lr) / 3
+    np.testing.assert_allclose(run.rates() - SMALL.min_lr, step * np.array([0, 1, 2, 3, 2, 1]))
+
+
+def test_report_confusion_and_history_agree(run):
+    confusion = np.array(run.confusion)
+    truth = subset().y_test.sum(axis=0)
+    np.testing.assert_array_equal(confusion.sum(axis=1), truth)
+    assert run.test_accuracy == np.trace(confusion) / 50
+    assert run.test_accuracy == pytest.approx(run.history["val_accuracy"][-1])
+    for i, name in enumerate(run.classes):
+        assert run.report[name]["recall"] == pytest.approx(confusion[i, i] / truth[i])
+        assert run.report[name]["support"] == truth[i]
+
+
+def test_classification_report_has_a_row_for_each_class(run):
+    lines = run.classification_report().splitlines()
+    rows = {line[:12].strip(): line.split() for line in lines}
+    assert [name for name in rows if name.isdigit()] == run.classes
+    assert rows["3"][2] == f"{run.report['3']['recall']:.2f}"
+    assert rows["accuracy"][1] == f"{run.test_accuracy:.4f}"
+
+
+def test_the_trained_network_comes_with_the_run(run):
+    data = subset()
+    predicted = np.asarray(run.model(data.x_test, training=False)).argmax(axis=1)
+    assert (predicted == data.y_test.argmax(axis=1)).mean() == pytest.approx(run.test_accuracy)
+    assert run.parameters == run.model.count_params()
+
+
+def test_progress_is_one_plain_line_an_epoch_with_the_time_left(trained):
+    lines = trained[1].splitlines()
+    assert len(lines) == 2
+    for number, line in enumerate(lines, 1):
+        assert re.fullmatch(
+            rf"epoch {number}/2  accuracy \S+  loss \S+  .*val_loss \S+.*  \d+:\d\d:\d\d left", line
+        )
+        assert line.isprintable()
+    assert lines[-1].endswith("0:00:00 left")
+
+
+def test_two_classes_train_on_binary_cross_entropy(capsys):
+    data = subset(32, 40, classes=2)
+    two = train(replace(SMALL, augment=False), data, verbose=False)
+    assert two.model.loss == "binary_crossentropy"
+    assert two.classes == ["0", "1"] and np.array(two.confusion).shape == (2, 2)
+    assert two.history["val_accuracy"][-1] == pytest.approx(two.test_accuracy)
+    out = two.model.predict(data.x_test, verbose=0)
+    loss = keras.losses.categorical_crossentropy(data.y_test, out)
+    assert two.history["val_loss"][-1] == pytest.approx(float(np.mean(loss)), rel=1e-4)
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_the_seed_decides_the_history():
+    data = subset(32, 10)
+
+    def losses(seed):
+        e = replace(SMALL, width=0.05, seed=seed)
+        return train(e, data, verbose=False).history["loss"]
+
+    first, again, other = losses(1), losses(1), losses(2)
+    np.testing.assert_allclose(again, first, rtol=1e-4)
+    assert abs(other[0] - first[0]) > 1e-2 * first[0]
+
+
+def test_mixed_precision_trains_and_leaves_the_policy_as_it_was():
+    before = keras.config.dtype_policy()
+    e = replace(SMALL, dtype="mixed_bfloat16", augment=False, batch_size=16, width=0.05)
+    run = train(e, subset(16, 10), verbose=False)
+    assert run.model.layers[1].compute_dtype == "bfloat16"
+    assert np.isfinite(run.history["loss"]).all()
+    assert keras.config.dtype_policy() == before
+
+
+def test_dtype_policy_is_restored_when_training_fails():
+    before = keras.config.dtype_policy()
+    tiny = replace(subset(64, 8), x_train=np.zeros((64, 8, 8, 3), "float32"))
+    with pytest.raises(ValueError, match="input_shape"):
+        train(replace(SMALL, dtype="mixed_bfloat16"), tiny)
+    assert keras.config.dtype_policy() == before
+
+
+def test_train_refuses_what_it_cannot_do():
+    with pytest.raises(TypeError, match=r"`experiment`.*experiment='quick'"):
+        train("quick")
+    with pytest.raises(ValueError, match=r"`batch_size`.*20.*batch_size=32"):
+        train(SMALL, subset(20, 8))
+
+
+# Run
+
+
+def test_a_run_survives_its_file(run, tmp_path):
+    run.save(tmp_path / "run.json")
+    loaded = Run.load(tmp_path / "run.json")
+    assert loaded == run
+    assert loaded.model is None
+    np.testing.assert_array_equal(loaded.rates(), run.rates())
+    assert loaded.provenance() == run.provenance()
+    assert list(tmp_path.iterdir()) == [tmp_path / "run.json"]
+
+
+def test_provenance_says_what_a_reader_must_know(run):
+    said = run.provenance()
+    for part in ("digits", run.data, "100 training and 50 test", f"{run.parameters:,} parameters"):
+        assert part in said
+    for part in ("Seed 42", "2 epochs", f"keras {keras.__version__}", run.hardware["processor"]):
+        assert part in said
+    assert said in made_with("quick", run)
+    assert "'quick'" in made_with("quick") and keras.__version__ in made_with("quick")
+
+
+def altered(**changes):
+    def alter(text):
+        return json.dumps({**json.loads(text), **changes})
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        pytest.param(lambda text: "", id="empty"),
+        pytest.param(lambda text: text[: len(text) // 2], id="truncated"),
+        pytest.param(lambda text: "\x00" + text[1:], id="damaged"),
+        pytest.param(lambda text: "[1, 2]", id="a list"),
+        pytest.param(lambda text: '"clr-run/1"', id="a string"),
+        pytest.param(lambda text: '{"nbformat": 4}', id="foreign"),
+        pytest.param(altered(format="clr-run/2"), id="another format"),
+        pytest.param(altered(extra=1), id="an unknown field"),
+        pytest.param(altered(experiment={"dataset": "mnist"}), id="a bad experiment"),
+        pytest.param(altered(experiment={"epochs": 3}), id="an unknown parameter"),
+        pytest.param(altered(report={}), id="no accuracy"),
+        pytest.param(altered(history={"loss": []}), id="no epoch"),
+        pytest.param(lambda text: '{"format": "clr-run/1"}', id="nothing but the format"),
+    ],
+)
+def test_what_is_no_run_is_a_value_error_that_names_the_file(run, tmp_path, alter):
+    path = tmp_path / "run.json"
+    run.save(path)
+    path.write_text(alter(path.read_text()))
+    with pytest.raises(ValueError, match=r"run\.json is not a run"):
+        Run.load(path)
+
+
+def test_a_missing_run_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Run.load(tmp_path / "run.json")
+
+
+def test_a_failing_write_leaves_the_old_file(run, tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            run.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]  # And no half of a new one.
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("a much longer old content")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_output_folder_is_made_or_refused(tmp_path):
+    check_writable(tmp_path / "new" / "folder")
+    assert (tmp_path / "new" / "folder").is_dir()
+    assert not list((tmp_path / "new" / "folder").iterdir())
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=f"output folder.*{re.escape(str(path))}"):
+            check_writable(path)
+
+
+# Plots
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def test_training_plot_shows_the_history(run, ax):
+    assert plots.training(run, ax) is ax
+    right = next(other for other in ax.figure.axes if other is not ax)
+    for axes, name in [(ax, "loss"), (right, "accuracy")]:
+        drawn = {line.get_label(): line for line in axes.lines}
+        assert list(drawn[f"training {name}"].get_ydata()) == run.history[name]
+        assert list(drawn[f"validation {name}"].get_ydata()) == run.history[f"val_{name}"]
+        assert list(drawn[f"training {name}"].get_xdata()) == [1, 2]
+    assert len(ax.get_legend().get_texts()) == 4
+
+
+def test_policy_plot_shows_four_cycles(ax):
+    policy = CyclicPolicy(0.1, 0.5, 4, "triangular2")
+    plots.policy(policy, ax=ax, label="waves")
+    plots.policy(policy, 3, ax=ax)
+    whole, part = ax.lines
+    assert whole.get_label() == "waves"
+    np.testing.assert_array_equal(whole.get_ydata(), policy.rate(np.arange(33)))
+    np.testing.assert_array_equal(part.get_ydata(), policy.rate(np.arange(3)))
+    assert "iteration" in ax.get_xlabel() and "rate" in ax.get_ylabel()
+
+
+def test_plots_make_their_own_axes():
+    first, second = plots.rates([1, 2, 3]), plots.rates([4, 5])
+    assert first.figure is not second.figure
+    assert list(first.lines[0].get_ydata()) == [1, 2, 3]
+    plt.close(first.figure), plt.close(second.figure)
+
+
+def test_png_is_an_image_of_the_figure(ax):
+    image = matplotlib.image.imread(io.BytesIO(plots.png(plots.rates([0, 1, 0], ax))))
+    assert image.ndim == 3 and len(np.unique(image)) > 2
+
+
+def test_style_is_applied_on_request_only():
+    with plt.rc_context():
+        plt.rcdefaults()
+        assert plt.rcParams["axes.spines.top"]
+        plots.use_style()
+        assert not plt.rcParams["axes.spines.top"]
+        assert plt.rcParams["savefig.facecolor"] == "none"
