@@ -1,4 +1,4 @@
-"""A copy of the project small enough to build in seconds, to try the flow and to break things in."""
+"""A copy of the project, small enough to build in seconds, to try the flow and break things."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ CHAPTERS = ("notebooks/one", "notebooks/two")
 
 
 def make_small_book(folder: Path) -> Path:
-    """Copies the flow (Makefile, tools, configuration) and gives it two tiny notebooks and a page."""
+    """Copies the flow (Makefile, tools, configuration) and adds two tiny notebooks and a page."""
     folder.mkdir()
     for name in ("Makefile", "_config.yml", "pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, folder)

@@ -80,7 +80,7 @@ def test_it_has_outputs_that_nbval_compares(notebook):
     checked = [cell for cell in notebook.cells if "nbval-check-output" in tags(cell)]
     assert checked
     for cell in checked:
-        # nbval never compares a cell without a count, and finds nothing amiss in one without output.
+        # nbval never compares a cell without a count, and finds no fault where there's no output.
         assert cell.execution_count is not None
         assert cell.outputs, cell.source
 

@@ -13,6 +13,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from set_url import parts, set_url, text_files  # noqa: E402
 
+# Put together, so that no file holds it before.
+FORK = ("some-" + "body", "fork")
 HOLDERS = ("pyproject.toml", "_config.yml", "README.md", "book/intro.md")
 
 
@@ -41,11 +43,11 @@ def test_one_command_sets_the_url_everywhere(copy):
         *(f"notebooks/{p.name}" for p in (copy / "notebooks").glob("*.ipynb")),
     }
 
-    changed = {path.as_posix() for path in set_url(copy, "https://github.com/you/fork")}
+    changed = {path.as_posix() for path in set_url(copy, "https://github.com/" + "/".join(FORK))}
 
     assert changed == holding
     assert mentions(copy, owner) == set()
-    assert parts(copy) == ("you", "fork")
+    assert parts(copy) == FORK
     # There and back is where it was: nothing else was touched.
     set_url(copy, f"https://github.com/{owner}/{parts(ROOT)[1]}")
     for path in text_files(ROOT):

@@ -18,14 +18,16 @@ STATIC = ROOT / "book" / "_static"
 
 def policies() -> None:
     """Draws the three policies of the tutorial."""
-    figure, panels = plt.subplots(1, 3, figsize=(9.6, 2.4), sharey=True, layout="constrained")
+    # Few words and large ones: the picture is read on telephones too.
+    figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.2), sharey=True, layout="constrained")
     for number, (mode, ax) in enumerate(
         zip(("triangular", "triangular2", "exp_range"), panels, strict=True)
     ):
         policy = CyclicPolicy(base_lr=0.001, max_lr=0.006, step_size=2000, mode=mode, gamma=0.9999)
-        plots.policy(policy, ax=ax, color=f"C{number}", linewidth=2.2)
-        ax.set(title=mode, xlabel="iteration", ylabel="learning rate" if number == 0 else "")
-        ax.set_xticks([0, 8000, 16000])
+        plots.policy(policy, ax=ax, color=f"C{number}", linewidth=2.4)
+        ax.set(xlabel="", ylabel="", xticks=range(0, 16001, 4000), xticklabels=[])
+        ax.set_title(mode, fontsize=14)
+        ax.set_yticks([policy.base_lr, policy.max_lr], ["base_lr", "max_lr"], fontsize=13)
     save(figure, "policies.svg")
 
 
