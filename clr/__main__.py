@@ -6,7 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from clr import plots
-from clr.training import PROFILES, Experiment, check_writable, train, write_atomically
+from clr.files import check_writable, write_atomically
+from clr.training import PROFILES, Experiment, train
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 
 from clr import datasets
 from clr.callback import CyclicLR
+from clr.files import write_atomically
 from clr.models import MiniGoogLeNet
 from clr.policies import MODES, checked_choice, checked_count, checked_rate
 
@@ -387,36 +387,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # Builds such as tensorflow-cpu go by another name.
             found[name] = getattr(sys.modules.get(name), "__version__", "unknown")
     return found
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new, and never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def check_writable(folder: Path) -> None:
-    """Makes a folder, if it is not there, and tries to write into it.
-
-    Raises:
-        ValueError: It can't be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(
-            f"The output folder must be one that can be written to. Received: {folder} ({error})"
-        ) from error
 
 
 class _Progress(keras.callbacks.Callback):

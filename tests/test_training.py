@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from clr import CyclicPolicy, Experiment, Run, datasets, made_with, plots, resolve_profile, train
-from clr.training import PROFILES, check_writable, write_atomically
+from clr.files import check_writable, write_atomically
+from clr.training import PROFILES
 
 # Keras's validation data go through tf.data, which is never eager.
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
