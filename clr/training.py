@@ -31,10 +31,10 @@ PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "dataset": "digits",
         "min_lr": 1e-3,
-        "max_lr": 5e-2,
+        "max_lr": 1e-1,
         "batch_size": 32,
-        "step_size": 1,
-        "num_epochs": 6,
+        "step_size": 2,
+        "num_epochs": 8,
         "width": 0.25,
         "bn_momentum": 0.9,
     },
