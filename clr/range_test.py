@@ -5,7 +5,6 @@ import math
 import os
 import random
 import sys
-import tempfile
 import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import numpy as np
 # Private, for want of a public way to look at Keras's global seed generator without creating it.
 from keras.src.backend.common import global_state
 
+from clr.files import write_atomically
 from clr.policies import checked_choice, checked_count, checked_rate
 
 if TYPE_CHECKING:
@@ -101,12 +101,13 @@ class RangeTest:
         """The losses' bias-corrected moving average: float64, one a point."""
         return self._smooth(self.losses)
 
-    def suggest(self, method: str = "steepest") -> Suggestion:
+    def suggest(self, method: str = "valley") -> Suggestion:
         """Returns bounds for `CyclicLR`, read off the smoothed curve: `CyclicLR(*suggestion, ...)`.
 
         The first ten steps and the last point are not read. `max_lr` is, by method:
 
-        - `"steepest"`: where the loss falls fastest over the rate's logarithm (fastai's `steep`).
+        - `"steepest"`: where the loss falls fastest over the rate's logarithm (fastai's `steep`,
+          once the descent has begun). Too high if a decade has fewer steps than the average spans.
         - `"valley"`: halfway along the longest descent (fastai's `valley`).
         - `"minimum"`: a tenth of the rate at which the loss is lowest (fastai's `minimum`).
         - `"accuracy"`: where the accuracy has made 95 % of its climb: it slows, turns ragged or
@@ -117,7 +118,8 @@ class RangeTest:
         of `max_lr` instead, Smith's rule of thumb.
 
         Args:
-            method: One of these. Defaults to `"steepest"`.
+            method: One of these. Defaults to `"valley"`, as fastai's does: it differs least from
+                run to run.
 
         Raises:
             ValueError: The curve holds no answer: it is too short, flat, or never falls.
@@ -134,17 +136,20 @@ class RangeTest:
                     "lr_range_test(metric=...)."
                 )
             lrs, _, way = self._way(self.accuracies, "accuracy", "climbs", -1)
-            max_lr = lrs[np.argmax(way >= 0.95)]
-            base_lr = lrs[np.flatnonzero(way <= 0.1)[-1]]
+            begin = np.flatnonzero(way <= 0.1)[-1]
+            base_lr, max_lr = lrs[begin], lrs[np.argmax(way >= 0.95)]
         else:
             lrs, curve, way = self._way(self.losses, "loss", "falls")
+            begin = np.flatnonzero(way <= 0.1)[-1]
             if method == "steepest":
-                max_lr = lrs[np.argmin(np.diff(curve) / np.diff(np.log(lrs)))]
+                # Not before the descent, where the average of few batches makes steps of its own.
+                slopes = np.diff(curve[begin:]) / np.diff(np.log(lrs[begin:]))
+                max_lr = lrs[begin + slopes.argmin()]
             elif method == "valley":
                 max_lr = lrs[_mid_valley(curve)]
             else:
                 max_lr = lrs[-1] / 10
-            base_lr = min(lrs[np.flatnonzero(way <= 0.1)[-1]], max_lr / 4)
+            base_lr = min(lrs[begin], max_lr / 4)
         return Suggestion(float(base_lr), float(max_lr), method, SOURCES[method])
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -171,7 +176,7 @@ class RangeTest:
             label = f"{method}: {found.base_lr:.1e} to {found.max_lr:.1e}"
             height = np.interp(found.max_lr, lrs, curve)
             ax.plot(found.max_lr, height, "o", color=f"C{colour}", label=label)
-            if method == "steepest":
+            if method == "valley":
                 ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
         if len(curve):
             # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
@@ -192,7 +197,7 @@ class RangeTest:
         """
         text = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1) + "\n"
         if path is not None:
-            _write(Path(path), text)
+            write_atomically(Path(path), text.encode())
         return text
 
     @classmethod
@@ -225,9 +230,13 @@ class RangeTest:
     def _skip_first(self) -> int:
         return math.ceil(SKIP_FIRST / (self.config["validation_every"] or 1))
 
-    def _smooth(self, values: list[float]) -> np.ndarray:
+    @property
+    def _beta(self) -> float:
         # `beta` is meant for a training step; a point of a validation curve stands for several.
-        average = _Average(self.config["beta"] ** (self.config["validation_every"] or 1))
+        return self.config["beta"] ** (self.config["validation_every"] or 1)
+
+    def _smooth(self, values: list[float]) -> np.ndarray:
+        average = _Average(self._beta)
         return np.array([average(value) for value in values])
 
     def _readable(self, curve: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -237,7 +246,7 @@ class RangeTest:
     def _way(
         self, values: list[float], name: str, verb: str, sign: int = 1
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns rates, smoothed values, and the share of the way down made, to the lowest."""
+        """Returns rates, smoothed values and the share of the way down, as far as the lowest."""
         lrs, curve = self._readable(sign * self._smooth(values))
         if len(lrs) < FEWEST_POINTS:
             raise ValueError(
@@ -247,12 +256,15 @@ class RangeTest:
                 "at the data for NaN."
             )
         low = int(curve.argmin())
-        before = slice(low // 2 + 1)
-        # The height of the plateau before the descent. A median, as the average's first values
-        # stray.
-        start = float(np.median(curve[before]))
-        noise = float(np.std(self._readable(values)[1][before]))
-        if start - curve[low] <= max(0.01 * abs(start), 0.5 * noise):
+        # The plateau before the descent. Its median, as the average's first values stray.
+        plateau = curve[: low // 2 + 1]
+        start = float(np.median(plateau))
+        # How far the average strays at the lowest point: the single batches' spread, less what
+        # their weights in it even out.
+        spread = float(np.std(values[: self._skip_first + len(plateau)]))
+        weights = self._beta ** np.arange(self._skip_first + low + 1)
+        noise = spread * float(np.linalg.norm(weights) / weights.sum())
+        if low < FEWEST_POINTS or start - curve[low] <= max(0.01 * abs(start), 4 * noise):
             raise ValueError(
                 f"The {name} never {verb} beyond its own noise: from {sign * start:.4g} to "
                 f"{sign * curve[low]:.4g} at best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. "
@@ -362,18 +374,22 @@ def lr_range_test(
     _check(model, x, config, validation_data)
     if verbose not in (0, 1, 2):
         raise ValueError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}")
-    config |= {"model": model.name, "optimizer": model.optimizer.name}
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    config |= {"model": model.name, "optimizer": type(optimizer).__name__}
 
+    built = _is_built(model)
     with _random_states_kept():
         data = x() if callable(x) else x
+        batch = None
         if isinstance(data, GeneratorType):
-            first = next(data, None)
-            if first is None:
+            batch = next(data, None)
+            if batch is None:
                 raise ValueError("`x` must yield at least one batch. Received: an empty generator")
-            data = _passes(first, data, x if callable(x) else None)
-        else:
-            first = None if model.built else _one_batch(data)
-    _build(model, first)
+            data = _passes(batch, data, x if callable(x) else None)
+        elif not built:
+            batch = _one_batch(data, y)
+    if not built:
+        _build(model, batch)
     sweep = _Sweep(config, validation_data, verbose)
     of_examples = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)
     with _random_states_kept(), _model_kept(model), warnings.catch_warnings():
@@ -513,7 +529,10 @@ class _Sweep(keras.callbacks.Callback):
 
     def _validate(self) -> dict[str, float]:
         data = self.validation_data() if callable(self.validation_data) else self.validation_data
-        x, y, weights = data if isinstance(data, tuple) else (data, None, None)
+        of_arrays = isinstance(data, (tuple, list))
+        x, y, weights = (
+            keras.utils.unpack_x_y_sample_weight(data) if of_arrays else (data, None, None)
+        )
         logs = self.model.evaluate(
             x,
             y,
@@ -589,9 +608,13 @@ def _is_arrays(data: Any) -> bool:
     return isinstance(data, (dict, list, tuple)) or hasattr(data, "shape")
 
 
-def _one_batch(data: Any) -> Any:
+def _one_batch(data: Any, y: Any) -> Any:
     if _is_arrays(data):
-        return (keras.tree.map_structure(lambda array: array[:1], data),)
+
+        def first(array: Any) -> Any:
+            return array[:1] if hasattr(array, "dtype") else np.asarray(array[:1])
+
+        return keras.tree.map_structure(first, (data, y), none_is_leaf=False)
     return data[0] if isinstance(data, keras.utils.PyDataset) else next(iter(data))
 
 
@@ -617,15 +640,25 @@ def _reshuffles(data: Any) -> bool:
     return any(_reshuffles(source) for source in inputs()) if callable(inputs) else False
 
 
+def _is_built(model: keras.Model) -> bool:
+    parts = [model, model.optimizer, *model.metrics]
+    return all(getattr(part, "built", True) for part in parts)
+
+
 def _build(model: keras.Model, batch: Any) -> None:
-    """Creates what variables model and optimizer lack, as the first step of `fit` would."""
+    """Creates what variables model, optimizer and metrics lack, as `fit` would."""
+
+    def symbol(array: Any) -> keras.KerasTensor:
+        dtype = keras.backend.standardize_dtype(array.dtype)
+        return keras.KerasTensor((None, *array.shape[1:]), dtype)
+
     # Under tf.distribute variables must be made in the model's own scope.
     strategy = getattr(model, "distribute_strategy", None)
     with strategy.scope() if strategy is not None else nullcontext():
-        if not model.built:
-            model(keras.utils.unpack_x_y_sample_weight(batch)[0], training=False)
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        # Private, but `fit`'s own way: on some backends it moves the seeds on, and so must this.
+        model._symbolic_build(
+            data_batch=keras.tree.map_structure(symbol, batch, none_is_leaf=False)
+        )
 
 
 @contextmanager
@@ -642,7 +675,6 @@ def _model_kept(model: keras.Model) -> Iterator[None]:
     try:
         yield
     finally:
-        model.reset_metrics()  # For metrics that had no variables before the first step.
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         for name in names:
@@ -721,15 +753,3 @@ def _mid_valley(losses: np.ndarray) -> int:
     third = lengths[end] / 3
     # fastai's arithmetic: as if the subsequence stood in one piece, a third and half a third on.
     return max(end - lengths[end], 0) + int(third) + int(third / 2)
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
