@@ -17,12 +17,6 @@ SITE := _build/site
 # The book's numbers come from TensorFlow; its start-up messages are of no use to anyone here.
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL := 3
-# Keep freed memory instead of giving it back to the kernel after each training step: with glibc's
-# defaults half the time of a step on a CPU can go into faulting the same pages in again.
-export MALLOC_ARENA_MAX := 1
-export MALLOC_MMAP_THRESHOLD_ := 4294967296
-export MALLOC_TRIM_THRESHOLD_ := 17179869184
-export MALLOC_TOP_PAD_ := 268435456
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A backend named from outside would take the figures out of the notebooks.
 unexport MPLBACKEND

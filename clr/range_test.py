@@ -391,7 +391,7 @@ def lr_range_test(
     if not built:
         _build(model, batch)
     sweep = _Sweep(config, validation_data, verbose)
-    of_examples = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)
+    shuffles = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)
     with _random_states_kept(), _model_kept(model), warnings.catch_warnings():
         # Running out of data is no accident here, and `stopped` tells it.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
@@ -401,7 +401,7 @@ def lr_range_test(
             sample_weight=sample_weight,
             class_weight=class_weight,
             batch_size=batch_size,
-            shuffle=shuffle and of_examples,
+            shuffle=shuffle and shuffles,  # Keras warns if told to shuffle others.
             epochs=1 if isinstance(data, GeneratorType) else sys.maxsize,  # The sweep stops it.
             callbacks=[sweep],
             verbose=0,
