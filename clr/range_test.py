@@ -633,11 +633,13 @@ def _passes(first: Any, rest: Iterator, make: Callable[[], Iterator] | None) -> 
 
 def _reshuffles(data: Any) -> bool:
     """Tells whether a `tf.data.Dataset` has a shuffle step that changes from pass to pass."""
-    if "Shuffle" in type(data).__name__:
-        return getattr(data, "_reshuffle_each_iteration", True) is not False
     # Private: tf.data has no public way to look at a pipeline. Other data have no such method.
-    inputs = getattr(data, "_inputs", tuple)
-    return any(_reshuffles(source) for source in inputs()) if callable(inputs) else False
+    inputs = getattr(data, "_inputs", None)
+    if not callable(inputs):
+        return False
+    if "Shuffle" in type(data).__name__ and getattr(data, "_reshuffle_each_iteration", True):
+        return True
+    return any(_reshuffles(source) for source in inputs())
 
 
 def _is_built(model: keras.Model) -> bool:
