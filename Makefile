@@ -39,9 +39,10 @@ help:  ## List the targets
 book: $(SITE)/index.html  ## Execute the notebooks and render the site, as far as either is out of date
 	@echo "The book is in $(SITE)/index.html"
 
-# Chapter 5 trains for minutes; the build executes it, and nbval does not do so once more.
+# Chapter 5 trains for minutes; the build executes it, and nbval does not do so once more. A test that
+# brings its worker down is reported once, and not tried again by one worker after another.
 test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the site (a real browser)
-	CLR_PROFILE=quick $(BIN)/pytest -n 2 --dist loadfile \
+	CLR_PROFILE=quick $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart=0 \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		tests $(filter-out notebooks/05_train_cifar10.ipynb,$(NOTEBOOKS))
 
