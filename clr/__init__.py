@@ -8,6 +8,7 @@ from clr import datasets, plots, policies
 from clr.callback import CyclicLR
 from clr.models import MiniGoogLeNet
 from clr.policies import CyclicPolicy
+from clr.range_test import lr_range_test
 from clr.schedule import CyclicalLearningRate
 from clr.training import Experiment, Run, made_with, resolve_profile, train
 
@@ -19,6 +20,7 @@ __all__ = [
     "MiniGoogLeNet",
     "Run",
     "datasets",
+    "lr_range_test",
     "made_with",
     "plots",
     "policies",

@@ -1,8 +1,12 @@
-"""Writing files so that no reader meets half of one, and no training ends unable to write."""
+"""Files: written whole or not at all, and read with a clear word on what is wrong with one."""
 
+import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -32,4 +36,29 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         raise ValueError(
             f"The output folder must be one that can be written to. Received: {folder} ({error})"
+        ) from error
+
+
+@contextmanager
+def read_json(path: str | os.PathLike, form: str, what: str) -> Iterator[dict[str, Any]]:
+    """Gives a JSON file's values to a block that makes an object of them.
+
+    Args:
+        path: The file.
+        form: What its `"format"` must be; it is not among the values.
+        what: What the file should hold, for the error.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It can't be read, is of another format, or the block can't use it.
+    """
+    content = Path(path).read_bytes()
+    try:
+        values = json.loads(content)
+        if values.pop("format") != form:
+            raise ValueError(f'"format" is not "{form}"')
+        yield values
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not {what}, or it is damaged: {type(error).__name__}: {error}"
         ) from error

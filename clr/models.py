@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from clr.policies import checked_count, checked_rate
+from clr.policies import checked_count, checked_rate, checked_share
 
 CHANNELS = -1  # The axis of the channels. The data format is said to each layer: users may set it.
 LAST = {"data_format": "channels_last"}
@@ -56,11 +56,8 @@ def MiniGoogLeNet(
     classes = checked_count("classes", classes, minimum=2)
     if checked_rate("width", width) == 0:
         raise ValueError(f"`width` must be above 0. Received: width={width!r}")
-    if checked_rate("dropout", dropout) >= 1:
-        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout!r}")
-
-    if checked_rate("bn_momentum", bn_momentum) >= 1:
-        raise ValueError(f"`bn_momentum` must be in [0, 1). Received: bn_momentum={bn_momentum!r}")
+    dropout = checked_share("dropout", dropout)
+    bn_momentum = checked_share("bn_momentum", bn_momentum)
 
     def conv(x, filters, size, strides=1, padding="same"):
         x = layers.Conv2D(scaled(filters), size, strides, padding, **LAST)(x)

@@ -37,6 +37,18 @@ def checked_rate(name: str, value: Any, *, minimum: float = 0.0) -> float:
     return float(value)
 
 
+def checked_share(name: str, value: Any) -> float:
+    """Returns `value` as a float in [0, 1), such as a momentum.
+
+    Raises:
+        TypeError: `value` is not a real number.
+        ValueError: `value` is not in [0, 1).
+    """
+    if checked_rate(name, value) >= 1:
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}")
+    return float(value)
+
+
 def checked_count(name: str, value: Any, *, minimum: int = 1) -> int:
     """Returns `value` as an int; integral floats such as the reference's `2000.` are accepted.
 

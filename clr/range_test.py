@@ -20,8 +20,8 @@ import numpy as np
 # Private, for want of a public way to look at Keras's global seed generator without creating it.
 from keras.src.backend.common import global_state
 
-from clr.files import write_atomically
-from clr.policies import checked_choice, checked_count, checked_rate
+from clr.files import read_json, write_atomically
+from clr.policies import checked_choice, checked_count, checked_rate, checked_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,10 +208,7 @@ class RangeTest:
             FileNotFoundError: No such file.
             ValueError: The file is damaged, or is not a range test's.
         """
-        try:
-            values = json.loads(Path(path).read_bytes())
-            if values.pop("format") != cls.FORMAT:
-                raise ValueError(f'"format" is not "{cls.FORMAT}"')
+        with read_json(path, cls.FORMAT, "a range test that RangeTest.to_json wrote") as values:
             result = cls(**values)
             curves = [c for c in (result.lrs, result.losses, result.accuracies) if c is not None]
             if len({len(curve) for curve in curves}) != 1:
@@ -219,24 +216,14 @@ class RangeTest:
             if not all(isinstance(value, float) for curve in curves for value in curve):
                 raise ValueError("a curve holds something other than numbers")
             repr(result), result.smoothed, result._skip_first  # Touches all that must be there.
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is not a range test that RangeTest.to_json wrote, or it is damaged: "
-                f"{type(error).__name__}: {error}"
-            ) from error
         return result
 
     @property
     def _skip_first(self) -> int:
         return math.ceil(SKIP_FIRST / (self.config["validation_every"] or 1))
 
-    @property
-    def _beta(self) -> float:
-        # `beta` is meant for a training step; a point of a validation curve stands for several.
-        return self.config["beta"] ** (self.config["validation_every"] or 1)
-
     def _smooth(self, values: list[float]) -> np.ndarray:
-        average = _Average(self._beta)
+        average = _Average(_beta(self.config))
         return np.array([average(value) for value in values])
 
     def _readable(self, curve: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -262,7 +249,7 @@ class RangeTest:
         # How far the average strays at the lowest point: the single batches' spread, less what
         # their weights in it even out.
         spread = float(np.std(values[: self._skip_first + len(plateau)]))
-        weights = self._beta ** np.arange(self._skip_first + low + 1)
+        weights = _beta(self.config) ** np.arange(self._skip_first + low + 1)
         noise = spread * float(np.linalg.norm(weights) / weights.sum())
         if low < FEWEST_POINTS or start - curve[low] <= max(0.01 * abs(start), 4 * noise):
             raise ValueError(
@@ -365,7 +352,7 @@ def lr_range_test(
         "num_steps": _count_or_none("num_steps", num_steps, minimum=2),
         "epochs": _count_or_none("epochs", epochs),
         "schedule": checked_choice("schedule", schedule, SCHEDULES),
-        "beta": checked_rate("beta", beta),
+        "beta": checked_share("beta", beta),
         "stop_factor": checked_rate("stop_factor", stop_factor),
         "validation_every": _count_or_none("validation_every", validation_every),
         "batch_size": _count_or_none("batch_size", batch_size),
@@ -416,6 +403,11 @@ def lr_range_test(
     )
 
 
+def _beta(config: dict[str, Any]) -> float:
+    # `beta` is meant for a training step; a point of a validation curve stands for several.
+    return config["beta"] ** (config["validation_every"] or 1)
+
+
 class _Average:
     """A bias-corrected exponential moving average, one value at a time."""
 
@@ -435,7 +427,7 @@ class _Sweep(keras.callbacks.Callback):
         super().__init__()
         self.config, self.validation_data, self.verbose = config, validation_data, verbose
         self.every = config["validation_every"]
-        self.average = _Average(config["beta"] ** (self.every or 1))
+        self.average = _Average(_beta(config))
         self.best = math.inf
         self.step = 0
         self.lrs: list[float] = []
@@ -581,8 +573,6 @@ def _check(model: Any, x: Any, config: dict[str, Any], validation_data: Any) -> 
             "`num_steps` and `epochs` say the same thing: pass one. "
             f"Received: num_steps={config['num_steps']!r}, epochs={config['epochs']!r}"
         )
-    if config["beta"] >= 1:
-        raise ValueError(f"`beta` must be in [0, 1). Received: beta={config['beta']!r}")
     if config["stop_factor"] <= 1:
         raise ValueError(
             f"`stop_factor` must be above 1. Received: stop_factor={config['stop_factor']!r}"

@@ -19,9 +19,9 @@ import numpy as np
 
 from clr import datasets
 from clr.callback import CyclicLR
-from clr.files import write_atomically
+from clr.files import read_json, write_atomically
 from clr.models import MiniGoogLeNet
-from clr.policies import MODES, checked_choice, checked_count, checked_rate
+from clr.policies import MODES, checked_choice, checked_count, checked_rate, checked_share
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -81,11 +81,10 @@ class Experiment:
         for name in ("step_size", "batch_size", "num_epochs"):
             object.__setattr__(self, name, checked_count(name, getattr(self, name)))
         object.__setattr__(self, "seed", checked_count("seed", self.seed, minimum=0))
-        for name in ("min_lr", "max_lr", "gamma", "width", "momentum", "bn_momentum"):
+        for name in ("min_lr", "max_lr", "gamma", "width"):
             object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
         for name in ("momentum", "bn_momentum"):
-            if (value := getattr(self, name)) >= 1:
-                raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}")
+            object.__setattr__(self, name, checked_share(name, getattr(self, name)))
         if self.width == 0:
             raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
         if not isinstance(self.augment, bool):
@@ -239,19 +238,11 @@ class Run:
             FileNotFoundError: No such file.
             ValueError: The file is damaged, or is not a run's.
         """
-        try:
-            values = json.loads(Path(path).read_bytes())
-            if values.pop("format") != cls.FORMAT:
-                raise ValueError(f'"format" is not "{cls.FORMAT}"')
+        with read_json(path, cls.FORMAT, "a run that clr.Run.save wrote") as values:
             values["experiment"] = Experiment(**values["experiment"])
             run = cls(**values)
             if not isinstance(run.test_accuracy, float) or not run.history["loss"]:
                 raise ValueError("no epoch, or no accuracy")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is not a run that clr.Run.save wrote, or it is damaged: "
-                f"{type(error).__name__}: {error}"
-            ) from error
         return run
 
 

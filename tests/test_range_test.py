@@ -138,8 +138,13 @@ def until_an_exception(model):
 
 
 def until_ctrl_c(model):
-    with pytest.raises(KeyboardInterrupt):
-        lr_range_test(model, Batches(10, press_ctrl_c), num_steps=200, start_lr=1e-3, verbose=0)
+    # A process that a shell put into the background was told to ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lr_range_test(model, Batches(10, press_ctrl_c), num_steps=200, start_lr=1e-3, verbose=0)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def story(optimizer, range_tests=(), trained=True):
