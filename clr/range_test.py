@@ -98,7 +98,7 @@ class RangeTest:
 
     @property
     def smoothed(self) -> np.ndarray:
-        """The losses' bias-corrected moving average: float64, one a point."""
+        """The losses' bias-corrected moving average, in float64, one a point."""
         return self._smooth(self.losses)
 
     def suggest(self, method: str = "valley") -> Suggestion:
