@@ -5,12 +5,14 @@ the one formula in `clr.policies`. `Experiment`, `train` and `Run` do the tutori
 """
 
 from clr import datasets, plots, policies
-from clr.callback import CyclicLR
+from clr.callback import CyclicLR, OneCycleLR
 from clr.models import MiniGoogLeNet
-from clr.policies import CyclicPolicy
+from clr.momentum import cycle_momentum
+from clr.policies import CyclicPolicy, OneCyclePolicy
 from clr.range_test import lr_range_test
-from clr.schedule import CyclicalLearningRate
-from clr.training import Experiment, Run, made_with, resolve_profile, train
+from clr.records import recorded, recorded_range_tests
+from clr.schedule import CyclicalLearningRate, OneCycleLearningRate
+from clr.training import Experiment, Run, build, made_with, resolve_profile, train
 
 __all__ = [
     "CyclicLR",
@@ -18,12 +20,19 @@ __all__ = [
     "CyclicalLearningRate",
     "Experiment",
     "MiniGoogLeNet",
+    "OneCycleLR",
+    "OneCycleLearningRate",
+    "OneCyclePolicy",
     "Run",
+    "build",
+    "cycle_momentum",
     "datasets",
     "lr_range_test",
     "made_with",
     "plots",
     "policies",
+    "recorded",
+    "recorded_range_tests",
     "resolve_profile",
     "train",
 ]

@@ -29,6 +29,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--output", type=Path, default=Path("output"), help="folder to write to (default: output)"
     )
+    command.add_argument(
+        "--run-dir",
+        type=Path,
+        help="folder for checkpoints: a training that was killed goes on from its last epoch's end "
+        "when started again (default: none)",
+    )
     for option in fields(Experiment):
         text = f"{option.metadata['help']} (full: {option.default}"
         if option.name in PROFILES["quick"]:
@@ -46,11 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Trains as the command line says. Returns the exit status."""
     options = vars(parser().parse_args(arguments))
     options.pop("command")
-    output, profile = options.pop("output"), options.pop("profile")
+    output, profile, run_dir = (options.pop(name) for name in ("output", "profile", "run_dir"))
     try:
         experiment = Experiment.from_profile(profile, **options)
         check_writable(output)
-        run = train(experiment)
+        run = train(experiment, run_dir=run_dir)
     except (ValueError, OSError) as error:
         print(f"python -m clr train: {error}", file=sys.stderr)
         return 2

@@ -1,15 +1,127 @@
-"""`CyclicLR`: the cyclical learning rate as a Keras callback."""
+"""`CyclicLR` and `OneCycleLR`: the policies as Keras callbacks."""
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from clr.policies import CyclicPolicy
+from clr.momentum import cycle_momentum
+from clr.policies import CyclicPolicy, OneCyclePolicy
 
 
-class CyclicLR(keras.callbacks.Callback):
+class PolicyCallback(keras.callbacks.Callback):
+    """Sets the rate that a policy says before each batch: what the callbacks here have in common.
+
+    Args:
+        policy: The policy.
+        cycle_momentum: Whether the optimizer's momentum follows the policy too.
+
+    Attributes:
+        history: `{"lr": [...], "iterations": [...]}`, the rate that each batch was trained with and
+            the batch's number, from 1; with `cycle_momentum` also `"momentum"`.
+        policy: The policy in force.
+    """
+
+    def __init__(self, policy: Any, cycle_momentum: bool = False):
+        super().__init__()
+        if not isinstance(cycle_momentum, bool):
+            raise TypeError(
+                f"`cycle_momentum` must be a bool. Received: cycle_momentum={cycle_momentum!r}"
+            )
+        self.policy = policy
+        self.cycle_momentum = cycle_momentum
+        self.history: dict[str, list] = {"lr": [], "iterations": []}
+        if cycle_momentum:
+            self.history["momentum"] = []
+        self._optimizer: Any = None
+        self._origin = 0  # The optimizer's count of updates at which the first cycle began.
+        self._reset_asked = False
+
+    def reset(self) -> None:
+        """Starts a new cycle with the next epoch."""
+        self._reset_asked = True
+
+    def set_model(self, model: keras.Model) -> None:
+        """Attaches the callback to a compiled model; Keras calls it at the start of `fit`."""
+        super().set_model(model)
+        if not isinstance(getattr(model.optimizer, "learning_rate", None), keras.Variable):
+            raise ValueError(
+                f"`{type(self).__name__}` needs a compiled model whose optimizer has a fixed "
+                "learning_rate, such as SGD(learning_rate=0.01), so that it can set the rate. "
+                f"Received: optimizer={model.optimizer!r}, built on a schedule or none. For a "
+                "cyclical schedule use CyclicalLearningRate, without this callback."
+            )
+        if model.optimizer is not self._optimizer:
+            self._optimizer, self._origin = model.optimizer, 0
+        # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
+        # asked for before `fit` means the count of then.
+        self._begin_cycle_if_asked()
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Forgets that this training's end was judged; lets the momentum cycle, if it is to."""
+        self._judged = False
+        self._follow_with_momentum()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Makes the momentum constant again."""
+        if self.cycle_momentum:
+            self._release_momentum()
+            self.model.make_train_function(force=True)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Reads the optimizer's count, from which this epoch's places in the cycle follow."""
+        if self._begin_cycle_if_asked():
+            self._follow_with_momentum()
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        self._accumulation = optimizer.gradient_accumulation_steps or 1
+        self._batches_before = self._batches()
+        if not self._judged:
+            self._judged = True
+            self._warn_of_a_cycle_cut_short(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Sets the rate for this batch. Nothing is read back from the device."""
+        lr = float(self.policy.rate(self._place(batch)))
+        # Through `self.model`, each time: on JAX a rate set on a kept optimizer is ignored.
+        self.model.optimizer.learning_rate = lr
+        self.history["lr"].append(lr)
+        self.history["iterations"].append(len(self.history["iterations"]) + 1)
+        if self.cycle_momentum:
+            self.history["momentum"].append(float(self.policy.momentum(self._place(batch))))
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Puts the rate of the epoch's last batch into the logs, as Keras's scheduler does."""
+        if logs is not None and self.history["lr"]:
+            logs["learning_rate"] = self.history["lr"][-1]
+
+    def _batches(self) -> int:
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        # The public `iterations` drops the remainder under gradient accumulation.
+        return _whole(optimizer._iterations)
+
+    def _place(self, batch: int) -> int:
+        return (self._batches_before + batch) // self._accumulation - self._origin
+
+    def _begin_cycle_if_asked(self) -> bool:
+        if asked := self._reset_asked:
+            self._reset_asked = False
+            self._origin = _whole(self.model.optimizer.iterations)
+        return asked
+
+    def _follow_with_momentum(self) -> None:
+        if self.cycle_momentum:
+            optimizer = self.model.optimizer
+            self._release_momentum = cycle_momentum(optimizer, self.policy, self._origin)
+            self.model.make_train_function(force=True)  # The step is to be traced with it.
+
+    def _warn_of_a_cycle_cut_short(self, epoch: int) -> None:
+        """Draws a warning if the training to come ends in mid-cycle."""
+        raise NotImplementedError
+
+
+class CyclicLR(PolicyCallback):
     """Lets the learning rate swing between two bounds, batch by batch.
 
     A drop-in for the reference callback: a script that makes and uses one stays as it is.
@@ -37,16 +149,21 @@ class CyclicLR(keras.callbacks.Callback):
         scale_mode: `"cycle"` (default): `scale_fn` is called with the cycle's number, from 1;
             `"iterations"`: with the iteration's, from 0.
         step_size_down: Iterations of the falling half. Defaults to `step_size`.
+        cycle_momentum: Whether the optimizer's momentum (Adam's `beta_1`) swings against the rate,
+            inside the compiled step; see `cycle_momentum`. Defaults to `False`.
+        base_momentum: Where it stands at the first turn. Defaults to `0.8`.
+        max_momentum: Where it stands at the start and end of each cycle. Defaults to `0.9`.
 
     Attributes:
         history: `{"lr": [...], "iterations": [...]}`, the rate that each batch was trained with and
-            the batch's number, from 1. One entry an execution if `steps_per_execution > 1`.
+            the batch's number, from 1; with `cycle_momentum` also `"momentum"`. One entry an
+            execution if `steps_per_execution > 1`.
         policy: The `clr.policies.CyclicPolicy` in force.
 
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: A bad argument, or, at the start of `fit`, an optimizer built on a
-            `LearningRateSchedule`.
+            `LearningRateSchedule`, or without a momentum that is to cycle.
 
     Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
     section 3; the callback of github.com/bckenstler/CLR.
@@ -62,15 +179,23 @@ class CyclicLR(keras.callbacks.Callback):
         scale_fn: Callable[[Any], Any] | None = None,
         scale_mode: str = "cycle",
         step_size_down: int | None = None,
+        cycle_momentum: bool = False,
+        base_momentum: float = 0.8,
+        max_momentum: float = 0.9,
     ):
-        super().__init__()
-        self.policy = CyclicPolicy(
-            base_lr, max_lr, step_size, mode, gamma, scale_fn, scale_mode, step_size_down
+        policy = CyclicPolicy(
+            base_lr,
+            max_lr,
+            step_size,
+            mode,
+            gamma,
+            scale_fn,
+            scale_mode,
+            step_size_down,
+            base_momentum,
+            max_momentum,
         )
-        self.history: dict[str, list] = {"lr": [], "iterations": []}
-        self._optimizer: Any = None
-        self._origin = 0  # The optimizer's count of updates at which the first cycle began.
-        self._reset_asked = False
+        super().__init__(policy, cycle_momentum)
 
     def reset(
         self,
@@ -89,75 +214,16 @@ class CyclicLR(keras.callbacks.Callback):
             ValueError: A new value that does not fit the others.
         """
         old = self.policy
-        self.policy = CyclicPolicy(
-            old.base_lr if new_base_lr is None else new_base_lr,
-            old.max_lr if new_max_lr is None else new_max_lr,
-            old.step_size if new_step_size is None else new_step_size,
-            old.mode,
-            old.gamma,
-            old.scale_fn,
-            old.scale_mode,
-            old.step_size_down if new_step_size is None else None,
+        self.policy = replace(
+            old,
+            base_lr=old.base_lr if new_base_lr is None else new_base_lr,
+            max_lr=old.max_lr if new_max_lr is None else new_max_lr,
+            step_size=old.step_size if new_step_size is None else new_step_size,
+            step_size_down=old.step_size_down if new_step_size is None else None,
         )
-        self._reset_asked = True
+        super().reset()
 
     _reset = reset  # The reference's name for it.
-
-    def set_model(self, model: keras.Model) -> None:
-        """Attaches the callback to a compiled model; Keras calls it at the start of `fit`."""
-        super().set_model(model)
-        if not isinstance(getattr(model.optimizer, "learning_rate", None), keras.Variable):
-            raise ValueError(
-                f"`{type(self).__name__}` needs a compiled model whose optimizer has a fixed "
-                "learning_rate, such as SGD(learning_rate=0.01), so that it can set the rate. "
-                f"Received: optimizer={model.optimizer!r}, built on a schedule or none. For a "
-                "cyclical schedule use CyclicalLearningRate, without this callback."
-            )
-        if model.optimizer is not self._optimizer:
-            self._optimizer, self._origin = model.optimizer, 0
-        # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
-        # asked for before `fit` means the count of then.
-        self._begin_cycle_if_asked()
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Forgets that this training's end was judged."""
-        self._judged = False
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Reads the optimizer's count, from which this epoch's places in the cycle follow."""
-        self._begin_cycle_if_asked()
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        self._accumulation = optimizer.gradient_accumulation_steps or 1
-        self._batches_before = self._batches()
-        if not self._judged:
-            self._judged = True
-            self._warn_of_a_cycle_cut_short(epoch)
-
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Sets the rate for this batch. Nothing is read back from the device."""
-        lr = float(self.policy.rate(self._place(batch)))
-        # Through `self.model`, each time: on JAX a rate set on a kept optimizer is ignored.
-        self.model.optimizer.learning_rate = lr
-        self.history["lr"].append(lr)
-        self.history["iterations"].append(len(self.history["iterations"]) + 1)
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Puts the rate of the epoch's last batch into the logs, as Keras's scheduler does."""
-        if logs is not None and self.history["lr"]:
-            logs["learning_rate"] = self.history["lr"][-1]
-
-    def _batches(self) -> int:
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        # The public `iterations` drops the remainder under gradient accumulation.
-        return _whole(optimizer._iterations)
-
-    def _place(self, batch: int) -> int:
-        return (self._batches_before + batch) // self._accumulation - self._origin
-
-    def _begin_cycle_if_asked(self) -> None:
-        if self._reset_asked:
-            self._reset_asked = False
-            self._origin = _whole(self.model.optimizer.iterations)
 
     def _warn_of_a_cycle_cut_short(self, epoch: int) -> None:
         steps, epochs = self.params.get("steps"), self.params.get("epochs")
@@ -180,6 +246,84 @@ class CyclicLR(keras.callbacks.Callback):
                 f"end where epochs do if step_size is a multiple of {steps}"
             )
         warnings.warn(message + ".", stacklevel=2)
+
+
+class OneCycleLR(PolicyCallback):
+    """Raises the rate once and lets it fall far below its start, over the whole training.
+
+    ```python
+    steps = len(x) // 64
+    cycle = OneCycleLR(max_lr=0.1, total_steps=24 * steps)
+    model.fit(x[: 64 * steps], y[: 64 * steps], batch_size=64, epochs=24, callbacks=[cycle])
+    ```
+
+    The optimizer's momentum (Adam's `beta_1`) goes the opposite way, inside the compiled step. The
+    place in the cycle comes from the optimizer's own count of updates, as with `CyclicLR`.
+
+    Args:
+        max_lr: The rate at the turn. Above 0.
+        total_steps: Iterations of the training: epochs times iterations per epoch.
+        pct_start: Share of them in which the rate rises, in (0, 1). Defaults to `0.3`.
+        anneal_strategy: `"cos"` (default) or `"linear"`.
+        div_factor: What `max_lr` is divided by for the first rate. Defaults to `25.0`.
+        final_div_factor: What the first rate is divided by for the last. Defaults to `1e4`.
+        three_phase: Whether the fall pauses at the first rate, as in the paper. Defaults to
+            `False`, as in fastai and PyTorch.
+        cycle_momentum: Whether the momentum cycles. Defaults to `True`.
+        base_momentum: The momentum at the turn. Defaults to `0.85`.
+        max_momentum: The momentum at the start and the end. Defaults to `0.95`.
+
+    Attributes:
+        history: As `CyclicLR`'s.
+        policy: The `clr.policies.OneCyclePolicy` in force.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: A bad argument, or, at the start of `fit`, an optimizer built on a
+            `LearningRateSchedule`, or without a momentum that is to cycle.
+
+    Sources: Smith and Topin, "Super-Convergence" (arXiv:1708.07120), section 2; the scheduler
+    `torch.optim.lr_scheduler.OneCycleLR`, whose arguments these are.
+    """
+
+    def __init__(
+        self,
+        max_lr: float,
+        total_steps: int,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+    ):
+        policy = OneCyclePolicy(
+            max_lr,
+            total_steps,
+            pct_start,
+            anneal_strategy,
+            div_factor,
+            final_div_factor,
+            three_phase,
+            base_momentum,
+            max_momentum,
+        )
+        super().__init__(policy, cycle_momentum)
+
+    def _warn_of_a_cycle_cut_short(self, epoch: int) -> None:
+        steps, epochs = self.params.get("steps"), self.params.get("epochs")
+        if not steps or not epochs:
+            return
+        end, total = self._place((epochs - epoch) * steps), self.policy.total_steps
+        if end != total:
+            warnings.warn(
+                f"Training will stop after iteration {end} of a cycle of total_steps={total}: "
+                + ("before its end" if end < total else "the rate stays at its last and lowest")
+                + f". For one cycle over this training set total_steps={end}.",
+                stacklevel=2,
+            )
 
 
 def _whole(variable: Any) -> int:

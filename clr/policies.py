@@ -1,9 +1,10 @@
-"""Cyclical policies: from an iteration's number to its learning rate.
+"""Cyclical policies: from an iteration's number to its learning rate, and momentum.
 
-Plain arithmetic with no Keras in it. `CyclicPolicy.rate` is the one place where the formula stands;
-the callback calls it with Python numbers, the plots with NumPy arrays, the schedule with tensors.
+Plain arithmetic, no Keras. Each policy's `rate` is the one place where its formula stands: the
+callbacks call it with Python numbers, the plots with NumPy arrays, the schedules with tensors.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 MODES = ("triangular", "triangular2", "exp_range")
+ANNEALINGS = ("cos", "linear")
 SCALE_MODES = ("cycle", "iterations")
 NUMBER = (int, float, np.integer, np.floating)
 
@@ -107,6 +109,8 @@ class CyclicPolicy:
         scale_mode: What `scale_fn` is a function of: `"cycle"` (the cycle's number, from 1) or
             `"iterations"` (the iteration's, from 0).
         step_size_down: Iterations from `max_lr` back to `base_lr`. `None` means `step_size`.
+        base_momentum: Lower bound of `momentum`, reached at the first cycle's turn, in [0, 1).
+        max_momentum: Upper bound of `momentum`, at the start and end of each cycle, in [0, 1).
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -121,6 +125,8 @@ class CyclicPolicy:
     scale_fn: Callable[[Any], Any] | None = None
     scale_mode: str = "cycle"
     step_size_down: int | None = None
+    base_momentum: float = 0.8
+    max_momentum: float = 0.9
 
     def __post_init__(self) -> None:
         """Checks the arguments and turns them into plain floats and ints."""
@@ -149,6 +155,7 @@ class CyclicPolicy:
                 "`scale_fn` must be a function of one number, or None. "
                 f"Received: scale_fn={self.scale_fn!r}"
             )
+        _check_momenta(self)
 
     @property
     def cycle_length(self) -> int:
@@ -164,14 +171,28 @@ class CyclicPolicy:
             dtype: The result's type. The place in the cycle is found in whole numbers before
                 anything is rounded to it, so the rate at iteration 10**9 is as right as at 10.
         """
+        return self.base_lr + (self.max_lr - self.base_lr) * self._height(iteration, xp, dtype)
+
+    def momentum(self, iteration: Any, xp: Any = np, dtype: str = "float64") -> Any:
+        """Returns the momentum at an iteration, high where the rate is low (Smith 2018, section 4).
+
+        Args:
+            iteration: As for `rate`.
+            xp: As for `rate`.
+            dtype: As for `rate`.
+        """
+        swing = self.max_momentum - self.base_momentum
+        return self.max_momentum - swing * self._height(iteration, xp, dtype)
+
+    def _height(self, iteration: Any, xp: Any, dtype: str) -> Any:
+        """Returns how far above its lower bound the rate is, as a share of the amplitude."""
         up, length = self.step_size, self.cycle_length
         place, cycle = iteration % length, iteration // length + 1
         rising = place <= up
         fraction = xp.array(xp.where(rising, place, length - place), dtype=dtype) / xp.array(
             xp.where(rising, up, length - up), dtype=dtype
         )
-        scale = self._scale(iteration, cycle, xp, dtype)
-        return self.base_lr + (self.max_lr - self.base_lr) * fraction * scale
+        return fraction * self._scale(iteration, cycle, xp, dtype)
 
     def _scale(self, iteration: Any, cycle: Any, xp: Any, dtype: str) -> Any:
         if self.scale_fn is not None:
@@ -185,6 +206,136 @@ class CyclicPolicy:
             # gamma is so near to 1 that in single precision its logarithm would be noise.
             return xp.exp(xp.array(iteration, dtype=dtype) * math.log(self.gamma))
         return 1.0
+
+
+@dataclass(frozen=True)
+class OneCyclePolicy:
+    """A learning rate that rises once and then falls far below its start (Smith and Topin 2017).
+
+    Two phases by default, as fastai has them: up from `max_lr / div_factor` to `max_lr`, and down
+    to the annihilated rate, `max_lr / (div_factor * final_div_factor)`. With `three_phase=True`, as
+    in the paper: up, down to the start in as many iterations, and then the annihilation. The
+    momentum goes the opposite way, and rests at `max_momentum` in a third phase. After
+    `total_steps` rate and momentum stay what they were at the last.
+
+    Rates and momenta are those of `torch.optim.lr_scheduler.OneCycleLR`, and so are the names.
+
+    Args:
+        max_lr: The rate at the turn. Above 0.
+        total_steps: Iterations from the first to the last: epochs times iterations per epoch.
+        pct_start: Share of them in which the rate rises, in (0, 1); at most a half in three phases.
+            Defaults to `0.3`.
+        anneal_strategy: `"cos"` (default), half a cosine wave in each phase, or `"linear"`.
+        div_factor: What `max_lr` is divided by for the first rate. Defaults to `25.0`.
+        final_div_factor: What the first rate is divided by for the last. Defaults to `1e4`.
+        three_phase: Whether the fall pauses at the first rate. Defaults to `False`.
+        base_momentum: The momentum at the turn, in [0, 1). Defaults to `0.85`.
+        max_momentum: The momentum at the start and the end, in [0, 1). Defaults to `0.95`.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: A bad `anneal_strategy`, a factor below 1, a phase without an iteration, ...
+
+    Sources: Smith and Topin, "Super-Convergence" (arXiv:1708.07120), section 2; Smith, "A
+    disciplined approach to neural network hyper-parameters" (arXiv:1803.09820), section 4.
+    """
+
+    max_lr: float
+    total_steps: int
+    pct_start: float = 0.3
+    anneal_strategy: str = "cos"
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    three_phase: bool = False
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Checks the arguments and turns them into plain floats and ints."""
+
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        put("max_lr", checked_rate("max_lr", self.max_lr))
+        if self.max_lr == 0:
+            raise ValueError(f"`max_lr` must be above 0. Received: max_lr={self.max_lr!r}")
+        put("total_steps", checked_count("total_steps", self.total_steps, minimum=2))
+        put("pct_start", checked_rate("pct_start", self.pct_start))
+        checked_choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)
+        for name in ("div_factor", "final_div_factor"):
+            put(name, checked_rate(name, getattr(self, name), minimum=1.0))
+        if not isinstance(self.three_phase, bool):
+            raise TypeError(
+                f"`three_phase` must be a bool. Received: three_phase={self.three_phase!r}"
+            )
+        _check_momenta(self)
+        turns = [0.0, *(end for end, *_ in self._phases())]
+        if any(later <= sooner for sooner, later in itertools.pairwise(turns)):
+            raise ValueError(
+                "`pct_start` must leave each phase an iteration: in (0, 1), at most 0.5 with "
+                "three_phase, and more than one iteration of total_steps. "
+                f"Received: pct_start={self.pct_start!r}, total_steps={self.total_steps!r}"
+            )
+
+    @property
+    def cycle_length(self) -> int:
+        """Iterations in the one cycle."""
+        return self.total_steps
+
+    def rate(self, iteration: Any, xp: Any = np, dtype: str = "float64") -> Any:
+        """Returns the rate at an iteration: the formula.
+
+        Args:
+            iteration: Whole number from 0, an array or an integer tensor of them.
+            xp: The namespace to compute in: `numpy`, or `keras.ops` for tensors.
+            dtype: The result's type.
+        """
+        return self._along([rates for _, rates, _ in self._phases()], iteration, xp, dtype)
+
+    def momentum(self, iteration: Any, xp: Any = np, dtype: str = "float64") -> Any:
+        """Returns the momentum at an iteration, the lower the higher the rate.
+
+        Args:
+            iteration: As for `rate`.
+            xp: As for `rate`.
+            dtype: As for `rate`.
+        """
+        return self._along([momenta for *_, momenta in self._phases()], iteration, xp, dtype)
+
+    def _phases(self) -> list[tuple[float, tuple[float, float], tuple[float, float]]]:
+        """Returns of each phase its last iteration, and its first and last rate and momentum."""
+        first = self.max_lr / self.div_factor
+        last = first / self.final_div_factor
+        low, high = self.base_momentum, self.max_momentum
+        rise, end = self.pct_start * self.total_steps, float(self.total_steps - 1)
+        up = (rise - 1, (first, self.max_lr), (high, low))
+        if not self.three_phase:
+            return [up, (end, (self.max_lr, last), (low, high))]
+        down = (2 * rise - 2, (self.max_lr, first), (low, high))
+        return [up, down, (end, (first, last), (high, high))]
+
+    def _along(self, pairs: list[tuple[float, float]], iteration: Any, xp: Any, dtype: str) -> Any:
+        place = xp.array(xp.minimum(iteration, self.total_steps - 1), dtype=dtype)
+        begin, value = 0.0, None
+        for (end, *_), (first, last) in zip(self._phases(), pairs, strict=True):
+            share = (place - begin) / (end - begin)
+            if self.anneal_strategy == "cos":
+                here = last + (first - last) / 2 * (1 + xp.cos(math.pi * share))
+            else:
+                here = first + (last - first) * share
+            value = here if value is None else xp.where(place <= begin, value, here)
+            begin = end
+        return value
+
+
+def _check_momenta(policy: CyclicPolicy | OneCyclePolicy) -> None:
+    for name in ("base_momentum", "max_momentum"):
+        object.__setattr__(policy, name, checked_share(name, getattr(policy, name)))
+    if policy.max_momentum < policy.base_momentum:
+        raise ValueError(
+            "`max_momentum` must be at least `base_momentum`. Received: "
+            f"max_momentum={policy.max_momentum!r}, base_momentum={policy.base_momentum!r}"
+        )
 
 
 def _each(scale_fn: Callable[[Any], Any], argument: np.ndarray) -> np.ndarray:

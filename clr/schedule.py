@@ -1,12 +1,13 @@
-"""`CyclicalLearningRate`: the cyclical learning rate inside the compiled training step."""
+"""`CyclicalLearningRate` and `OneCycleLearningRate`: the policies inside the compiled step."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import keras
 from keras import ops
 
-from clr.policies import CyclicPolicy
+from clr.policies import CyclicPolicy, OneCyclePolicy
 
 
 @keras.saving.register_keras_serializable(package="clr")
@@ -69,8 +70,7 @@ class CyclicalLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         Returns:
             Scalar float32 tensor.
         """
-        step = ops.cast(ops.convert_to_tensor(step), "int")
-        return ops.cast(self.policy.rate(step, xp=ops, dtype="float32"), "float32")
+        return _rate(self.policy, step)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again, ready for JSON."""
@@ -91,6 +91,80 @@ class CyclicalLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         """Returns the schedule that `get_config` described."""
         scale_fn = keras.saving.deserialize_keras_object(config["scale_fn"])
         return cls(**{**config, "scale_fn": scale_fn})
+
+
+@keras.saving.register_keras_serializable(package="clr")
+class OneCycleLearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """The one-cycle policy of `OneCycleLR` as a schedule, for any optimizer's `learning_rate`.
+
+    As with `CyclicalLearningRate` the rate is computed in the compiled step and saved with the
+    model. The momentum is the optimizer's own and constant, unless `cycle_momentum` is called.
+
+    Args:
+        max_lr: The rate at the turn. Above 0.
+        total_steps: Iterations of the training: epochs times iterations per epoch.
+        pct_start: Share of them in which the rate rises, in (0, 1). Defaults to `0.3`.
+        anneal_strategy: `"cos"` (default) or `"linear"`.
+        div_factor: What `max_lr` is divided by for the first rate. Defaults to `25.0`.
+        final_div_factor: What the first rate is divided by for the last. Defaults to `1e4`.
+        three_phase: Whether the fall pauses at the first rate. Defaults to `False`.
+        base_momentum: For `cycle_momentum`: the momentum at the turn. Defaults to `0.85`.
+        max_momentum: For `cycle_momentum`: at the start and the end. Defaults to `0.95`.
+
+    Attributes:
+        policy: The `clr.policies.OneCyclePolicy` in force.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: A bad argument.
+
+    Source: Smith and Topin, "Super-Convergence" (arXiv:1708.07120), section 2.
+    """
+
+    def __init__(
+        self,
+        max_lr: float,
+        total_steps: int,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+    ):
+        super().__init__()
+        self.policy = OneCyclePolicy(
+            max_lr,
+            total_steps,
+            pct_start,
+            anneal_strategy,
+            div_factor,
+            final_div_factor,
+            three_phase,
+            base_momentum,
+            max_momentum,
+        )
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate at a step.
+
+        Args:
+            step: Scalar integer (a number, tensor or variable): updates made so far.
+
+        Returns:
+            Scalar float32 tensor.
+        """
+        return _rate(self.policy, step)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make this schedule again, ready for JSON."""
+        return asdict(self.policy)
+
+
+def _rate(policy: CyclicPolicy | OneCyclePolicy, step: Any) -> Any:
+    step = ops.cast(ops.convert_to_tensor(step), "int")
+    return ops.cast(policy.rate(step, xp=ops, dtype="float32"), "float32")
 
 
 _EXAMPLE = """For example:

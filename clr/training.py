@@ -17,11 +17,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from clr import datasets
-from clr.callback import CyclicLR
+from clr import datasets, methods
+from clr.callback import PolicyCallback
+from clr.checkpoints import Checkpoints
 from clr.files import read_json, write_atomically
 from clr.models import MiniGoogLeNet
-from clr.policies import MODES, checked_choice, checked_count, checked_rate, checked_share
+from clr.policies import checked_choice, checked_count, checked_rate, checked_share
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -32,6 +33,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "dataset": "digits",
         "min_lr": 1e-3,
         "max_lr": 1e-1,
+        "decay": 1e-2,
         "batch_size": 32,
         "step_size": 2,
         "num_epochs": 8,
@@ -58,14 +60,19 @@ class Experiment:
     """
 
     dataset: str = _option("cifar10", "data set to train on", tuple(datasets.LOADERS))
-    clr_method: str = _option("triangular", "policy of the learning rate", MODES)
+    clr_method: str = _option("triangular", "what sets the learning rate", methods.METHODS)
     min_lr: float = _option(1e-7, "lower bound of the learning rate (base_lr)")
     max_lr: float = _option(1e-2, "upper bound of the learning rate")
-    step_size: int = _option(8, "epochs in half a cycle")
+    step_size: int = _option(8, "epochs in half a cycle; with step: from drop to drop")
+    cycle_momentum: bool = _option(False, "swing the momentum against a cyclical rate")
     gamma: float = _option(0.99994, "decay per iteration with exp_range, in (0, 1]")
+    decay: float = _option(1e-4, "decay per iteration with time")
+    factor: float = _option(0.25, "what each drop multiplies the rate with, in (0, 1], with step")
+    power: float = _option(2.0, "exponent with polynomial")
     batch_size: int = _option(64, "images in a batch")
     num_epochs: int = _option(96, "epochs to train")
     width: float = _option(1.0, "multiplies the network's numbers of filters")
+    optimizer: str = _option("sgd", "what applies the gradients", methods.OPTIMIZERS)
     momentum: float = _option(0.9, "SGD's momentum, in [0, 1)")
     bn_momentum: float = _option(0.99, "what batch normalisation keeps of its averages, in [0, 1)")
     augment: bool = _option(True, "shift and flip training images at random")
@@ -81,20 +88,31 @@ class Experiment:
         for name in ("step_size", "batch_size", "num_epochs"):
             object.__setattr__(self, name, checked_count(name, getattr(self, name)))
         object.__setattr__(self, "seed", checked_count("seed", self.seed, minimum=0))
-        for name in ("min_lr", "max_lr", "gamma", "width"):
+        for name in ("min_lr", "max_lr", "gamma", "decay", "factor", "power", "width"):
             object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
         for name in ("momentum", "bn_momentum"):
             object.__setattr__(self, name, checked_share(name, getattr(self, name)))
-        if self.width == 0:
-            raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
-        if not isinstance(self.augment, bool):
-            raise TypeError(f"`augment` must be a bool. Received: augment={self.augment!r}")
+        for name in ("max_lr", "factor", "width"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"`{name}` must be above 0. Received: {name}=0.0")
+        if self.max_lr < self.min_lr:
+            raise ValueError(
+                "`max_lr` must be at least `min_lr`. "
+                f"Received: max_lr={self.max_lr!r}, min_lr={self.min_lr!r}"
+            )
+        if self.factor > 1:
+            raise ValueError(f"`factor` must be in (0, 1]. Received: factor={self.factor!r}")
+        for name in ("augment", "cycle_momentum"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(
+                    f"`{name}` must be a bool. Received: {name}={getattr(self, name)!r}"
+                )
         if self.jit_compile not in (True, False, "auto"):
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
                 f"Received: jit_compile={self.jit_compile!r}"
             )
-        self.cycle(1)  # The bounds and gamma are judged where the policy is.
+        self.learning_rate(1000)  # gamma is judged where the policy is.
 
     @classmethod
     def from_profile(cls, profile: str = "auto", **parameters: Any) -> "Experiment":
@@ -111,15 +129,21 @@ class Experiment:
         given = {name: value for name, value in parameters.items() if value is not None}
         return cls(**{**PROFILES[resolve_profile(profile)], **given})
 
-    def cycle(self, iterations_per_epoch: int) -> CyclicLR:
-        """Returns the callback that sets the rates, for epochs of so many iterations."""
-        return CyclicLR(
-            base_lr=self.min_lr,
-            max_lr=self.max_lr,
-            step_size=self.step_size * iterations_per_epoch,
-            mode=self.clr_method,
-            gamma=self.gamma,
-        )
+    def learning_rate(
+        self, iterations_per_epoch: int
+    ) -> PolicyCallback | keras.optimizers.schedules.LearningRateSchedule | float:
+        """Returns what sets the rate, for epochs of so many iterations: see `clr.methods`."""
+        return methods.learning_rate(self, iterations_per_epoch)
+
+    def rates(self, iterations_per_epoch: int) -> np.ndarray:
+        """Returns the rate of every iteration, for epochs of so many: float64."""
+        iterations = np.arange(self.num_epochs * iterations_per_epoch)
+        setter = self.learning_rate(iterations_per_epoch)
+        if isinstance(setter, PolicyCallback):
+            return setter.policy.rate(iterations)
+        if isinstance(setter, float):
+            return np.full(len(iterations), setter)
+        return keras.ops.convert_to_numpy(setter(iterations)).astype("float64")
 
 
 def resolve_profile(profile: str = "auto") -> str:
@@ -197,8 +221,7 @@ class Run:
 
     def rates(self) -> np.ndarray:
         """Returns the rate of every iteration, from the formula: float64 of shape (iterations,)."""
-        cycle = self.experiment.cycle(self.iterations_per_epoch)
-        return cycle.policy.rate(np.arange(len(self.history["loss"]) * self.iterations_per_epoch))
+        return self.experiment.rates(self.iterations_per_epoch)
 
     def classification_report(self) -> str:
         """Returns the report as a table to print."""
@@ -246,22 +269,62 @@ class Run:
         return run
 
 
+def build(experiment: Experiment, data: datasets.Dataset) -> keras.Model:
+    """Returns an experiment's network, augmentation in front, compiled and untrained.
+
+    The loss is the categorical cross-entropy, binary for two classes. The optimizer has the rate
+    `max_lr` where a callback is to set it, else the experiment's schedule.
+
+    Args:
+        experiment: What to train.
+        data: The data, for the images' shape and the classes.
+    """
+    per_epoch = len(data.x_train) // experiment.batch_size
+    rate = experiment.learning_rate(per_epoch)
+    two = len(data.classes) == 2
+    with _dtype_policy(experiment.dtype):
+        model = MiniGoogLeNet(
+            data.x_train.shape[1:],
+            len(data.classes),
+            experiment.width,
+            bn_momentum=experiment.bn_momentum,
+        )
+        if experiment.augment:
+            model = keras.Sequential([datasets.augmentation(data.flip), model])
+        model.compile(
+            methods.optimizer(
+                experiment, experiment.max_lr if isinstance(rate, PolicyCallback) else rate
+            ),
+            loss="binary_crossentropy" if two else "categorical_crossentropy",
+            metrics=["categorical_accuracy" if two else "accuracy"],
+            jit_compile=experiment.jit_compile,
+        )
+    return model
+
+
 def train(
-    experiment: Experiment, data: datasets.Dataset | None = None, verbose: bool = True
+    experiment: Experiment,
+    data: datasets.Dataset | None = None,
+    verbose: bool = True,
+    run_dir: str | Path | None = None,
 ) -> Run:
     """Trains MiniGoogLeNet as the experiment says and evaluates it on the test images.
 
-    SGD with momentum on the categorical cross-entropy (binary for two classes). Sets the random
-    seeds of Python, NumPy and Keras.
+    Sets the random seeds of Python, NumPy and Keras. With `run_dir` the training may be killed at
+    any moment and started again: it goes on from the last epoch's end with the same rates, batches,
+    dropout and augmentation as if it had never stopped.
 
     Args:
         experiment: What to train.
         data: The data to train on. Defaults to what `experiment.dataset` names.
         verbose: Whether to print a line after each epoch. Defaults to `True`.
+        run_dir: Folder for checkpoints. Defaults to none.
 
     Raises:
+        OSError: A checkpoint could not be written; the one before it is intact.
         TypeError: `experiment` is not an `Experiment`.
-        ValueError: `batch_size` above the number of training images.
+        ValueError: `batch_size` above the number of training images, or a `run_dir` that can't be
+            written to or belongs to another experiment.
     """
     if not isinstance(experiment, Experiment):
         raise TypeError(
@@ -270,35 +333,36 @@ def train(
     data = datasets.load(experiment.dataset) if data is None else data
     keras.utils.set_random_seed(experiment.seed)
     batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
-    two = len(data.classes) == 2
-    with _dtype_policy(experiment.dtype):
-        network = MiniGoogLeNet(
-            data.x_train.shape[1:],
-            len(data.classes),
-            experiment.width,
-            bn_momentum=experiment.bn_momentum,
-        )
-        model = network
-        if experiment.augment:
-            model = keras.Sequential([datasets.augmentation(data.flip), network])
-        model.compile(
-            keras.optimizers.SGD(experiment.max_lr, momentum=experiment.momentum),
-            loss="binary_crossentropy" if two else "categorical_crossentropy",
-            metrics=["categorical_accuracy" if two else "accuracy"],
-            jit_compile=experiment.jit_compile,
-        )
+    model = build(experiment, data)
+    network = model.layers[-1] if experiment.augment else model
+    setter = experiment.learning_rate(batches.num_batches)
+    cycle = [setter] if isinstance(setter, PolicyCallback) else []
+    checkpoints = Checkpoints(run_dir, experiment) if run_dir is not None else None
+    done = checkpoints.resume(model) if checkpoints else 0
+    commit = _commit()
     started, clock = datetime.now(UTC), time.perf_counter()
     history = model.fit(
         batches,
         epochs=experiment.num_epochs,
+        initial_epoch=done,
         shuffle=False,
         validation_data=(data.x_test, data.y_test),
         validation_batch_size=256,
-        callbacks=[batches.follow(), experiment.cycle(batches.num_batches)]
-        + ([_Progress(experiment.num_epochs)] if verbose else []),
+        callbacks=[
+            batches.follow(),
+            *cycle,
+            *([_Progress(experiment.num_epochs)] if verbose else []),
+            *([checkpoints] if checkpoints else []),
+        ],
         verbose=0,
     ).history
     trained = time.perf_counter()
+    seconds = trained - clock
+    if checkpoints:
+        history, seconds = checkpoints.history, checkpoints.seconds
+    # Keras's own schedules leave no trace in the history.
+    lasts = slice(batches.num_batches - 1, None, batches.num_batches)
+    history.setdefault("learning_rate", experiment.rates(batches.num_batches)[lasts].tolist())
     predicted = model.predict(data.x_test, batch_size=256, verbose=0).argmax(axis=1)
     return Run(
         experiment=experiment,
@@ -307,11 +371,11 @@ def train(
         **_judge(data, predicted),
         parameters=network.count_params(),
         examples={"train": len(data.x_train), "test": len(data.x_test)},
-        seconds={"train": trained - clock, "evaluate": time.perf_counter() - trained},
+        seconds={"train": seconds, "evaluate": time.perf_counter() - trained},
         data=data.source,
         hardware=hardware(),
         versions=versions(),
-        commit=_commit(),
+        commit=commit,
         started=started.isoformat(timespec="seconds"),
         model=network,
     )
@@ -388,11 +452,14 @@ class _Progress(keras.callbacks.Callback):
         self.epochs = epochs
 
     def on_train_begin(self, logs=None):
-        self.started = time.perf_counter()
+        self.started, self.first = time.perf_counter(), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.first = epoch if self.first is None else self.first
 
     def on_epoch_end(self, epoch, logs=None):
         elapsed = time.perf_counter() - self.started
-        left = elapsed / (epoch + 1) * (self.epochs - epoch - 1)
+        left = elapsed / (epoch + 1 - self.first) * (self.epochs - epoch - 1)
         values = "  ".join(
             f"{name.replace('categorical_', '')} {value:.4g}" for name, value in logs.items()
         )

@@ -93,6 +93,12 @@ def test_experiment_defaults_to_the_tutorial():
         ("width", -1.0, ValueError),
         ("momentum", 1.0, ValueError),
         ("momentum", -0.1, ValueError),
+        ("optimizer", "sgdd", ValueError),
+        ("decay", -1.0, ValueError),
+        ("factor", 0.0, ValueError),
+        ("factor", 2.0, ValueError),
+        ("power", float("nan"), ValueError),
+        ("cycle_momentum", 1, TypeError),
         ("bn_momentum", 1.0, ValueError),
         ("bn_momentum", float("nan"), ValueError),
         ("augment", "yes", TypeError),
@@ -115,7 +121,8 @@ def test_numbers_of_numpy_become_plain_ones():
 
 
 def test_cycle_counts_step_size_in_epochs():
-    policy = replace(SMALL, clr_method="exp_range", step_size=3, gamma=0.9).cycle(22).policy
+    experiment = replace(SMALL, clr_method="exp_range", step_size=3, gamma=0.9)
+    policy = experiment.learning_rate(22).policy
     assert policy == CyclicPolicy(1e-7, 0.1, 66, "exp_range", 0.9)
 
 
@@ -174,7 +181,7 @@ def test_rates_are_those_that_the_callback_sets(run):
     rates = run.rates()
     assert rates.shape == (6,) and rates.dtype == np.float64
     assert rates[2::3].tolist() == run.history["learning_rate"]
-    cycle = SMALL.cycle(3)
+    cycle = SMALL.learning_rate(3)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", run_eagerly=True)
     model.fit(np.ones((6, 1)), np.ones(6), batch_size=2, epochs=2, callbacks=[cycle], verbose=0)

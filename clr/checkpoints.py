@@ -1,0 +1,140 @@
+"""Checkpoints at epochs' ends: all that it takes to go on as if training had not stopped."""
+
+import io
+import json
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from clr.files import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from clr.training import Experiment
+
+KEPT = 2  # The last, and the one before it, should the last be damaged.
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Writes a checkpoint after each epoch, and finds the last one that is whole.
+
+    A checkpoint holds the model's variables (seeds of dropout and augmentation among them), the
+    optimizer's (its count of updates, and so the place in the cycle, among them), and the history.
+    The batches' order follows from the experiment's seed and the epoch's number.
+
+    Args:
+        folder: Where they are. Made if it is not there.
+        experiment: What is trained. A folder belongs to one experiment.
+
+    Attributes:
+        history: What `fit` has returned for the epochs so far, as lists.
+        seconds: Wall time of the epochs so far.
+
+    Raises:
+        ValueError: The folder can't be written to.
+    """
+
+    def __init__(self, folder: str | Path, experiment: "Experiment"):
+        super().__init__()
+        self.folder, self.experiment = Path(folder), experiment
+        self.history: dict[str, list[float]] = {}
+        self.seconds = 0.0
+        check_writable(self.folder)
+
+    def resume(self, model: keras.Model) -> int:
+        """Puts a compiled model into the state of the last whole checkpoint.
+
+        A damaged checkpoint is passed over for the one before it, with a warning.
+
+        Args:
+            model: The model of the experiment, as `build` makes it.
+
+        Returns:
+            The number of epochs that it has been trained for: 0 without a checkpoint.
+
+        Raises:
+            ValueError: The folder holds checkpoints of another experiment.
+        """
+        model.optimizer.build(model.trainable_variables)
+        for path in sorted(self.folder.glob("checkpoint-*.npz"), reverse=True):
+            try:
+                said, arrays = _read(path)
+                variables = _variables(model)
+                shapes = [tuple(variable.shape) for variable in variables]
+                if said["experiment"] == asdict(self.experiment) and (
+                    [array.shape for array in arrays] != shapes
+                ):
+                    raise ValueError("it holds other variables than the model")
+            except (
+                Exception
+            ) as error:  # Damage shows as errors of zipfile, zlib, json, ... as well.
+                warnings.warn(
+                    f"{path} is damaged and passed over: {type(error).__name__}: {error}",
+                    stacklevel=3,
+                )
+                continue
+            if said["experiment"] != asdict(self.experiment):
+                raise ValueError(
+                    "`run_dir` must be a new folder, or one with checkpoints of the same "
+                    f"experiment. Received: run_dir={str(self.folder)!r}, which holds those of "
+                    f"{said['experiment']}"
+                )
+            for variable, array in zip(variables, arrays, strict=True):
+                variable.assign(array)
+            self.history, self.seconds = said["history"], said["seconds"]
+            return said["epoch"]
+        return 0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts the clock."""
+        self._started = time.perf_counter() - self.seconds
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes the checkpoint and removes those that are no longer needed."""
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        self.seconds = time.perf_counter() - self._started
+        said = {
+            "epoch": epoch + 1,
+            "experiment": asdict(self.experiment),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+        arrays = {
+            f"{number:04}": keras.ops.convert_to_numpy(variable)
+            for number, variable in enumerate(_variables(self.model))
+        }
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, said=np.array(json.dumps(said)), **arrays)
+        path = self.folder / f"checkpoint-{epoch + 1:05}.npz"
+        try:
+            write_atomically(path, buffer.getvalue())
+        except OSError as error:
+            raise OSError(
+                f"The checkpoint of epoch {epoch + 1} could not be written to {self.folder}: "
+                f"{error}. Those before it are as they were; make room, or the folder anew, and "
+                "start the training again to go on from there."
+            ) from error
+        for old in sorted(self.folder.glob("checkpoint-*.npz"))[:-KEPT]:
+            old.unlink()
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    # The rate is a variable of some optimizers; whoever sets it does so before the next batch.
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        said = json.loads(str(archive["said"]))
+        names = sorted(name for name in archive.files if name != "said")
+        arrays = [archive[name] for name in names]
+    if not isinstance(said["epoch"], int) or not isinstance(said["history"], dict):
+        raise ValueError("its description is incomplete")
+    said["seconds"] = float(said["seconds"])
+    said["experiment"] = dict(said["experiment"])
+    return said, arrays

@@ -1,0 +1,92 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_training import SMALL, subset
+
+import clr
+from clr import Run, records, train
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import record  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def run():
+    tf = pytest.importorskip("tensorflow")
+    tf.config.run_functions_eagerly(True)
+    yield train(replace(SMALL, width=0.05, num_epochs=1), subset(64, 20), verbose=False)
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    for module in (records, record):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    (tmp_path / "study").mkdir()
+    return tmp_path
+
+
+def test_recorded_runs_are_found_by_name(runs, run):
+    run.save(runs / "study" / "constant-seed-0.json")
+    run.save(runs / "study" / "other.json")
+    (runs / "study" / "constant-seed-0.range.json").write_text("{}")
+    assert clr.recorded("study/constant-*") == {"study/constant-seed-0": run}
+    assert clr.recorded("nothing/*") == {}
+
+
+def test_a_damaged_record_is_named(runs):
+    (runs / "study" / "constant-seed-0.json").write_text("{")
+    with pytest.raises(ValueError, match=r"constant-seed-0\.json is not a run"):
+        clr.recorded("study/*")
+
+
+def test_what_is_recorded_already_is_not_made_again(runs, run, monkeypatch, capsys):
+    tasks = [("study/a", run.experiment, False), ("study/b", run.experiment, False)]
+    monkeypatch.setitem(record.STUDIES, "claim", lambda: iter(tasks))
+    for name, *_ in tasks:
+        run.save(runs / f"{name}.json")
+    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*.json")}
+    monkeypatch.setattr(sys, "argv", ["record.py", "claim"])
+    record.main()
+    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*.json")} == before
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
+def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs, monkeypatch):
+    monkeypatch.setattr(record.datasets, "load", lambda name: subset(320, 20))
+    experiment = replace(
+        record.SMALL, width=0.05, num_epochs=2, step_size=1, bn_momentum=0.9, augment=False
+    )
+    record.record("study/found", experiment, True)
+    test = clr.recorded_range_tests("study/*")["study/found"]
+    recorded = Run.load(runs / "study" / "found.json").experiment
+    assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest())
+    assert recorded.max_lr != experiment.max_lr
+
+
+def test_every_recorded_file_is_of_a_study_or_a_named_run():
+    names = {name for study in record.STUDIES.values() for name, *_ in study()}
+    for path in sorted(records.RUNS.rglob("*.json")):
+        name = path.relative_to(records.RUNS).as_posix().removesuffix(".json")
+        assert name.removesuffix(".range") in names or name.startswith("cifar10-"), path
+
+
+def test_the_studies_are_complete_fair_and_whole_cycles():
+    grid = [experiment for name, experiment, _ in record.claim() if "constant" in name]
+    assert len({e.max_lr for e in grid}) >= 12 and len({e.seed for e in grid}) >= 5
+    assert len({(e.num_epochs, e.batch_size, e.width, e.dataset) for e in grid}) == 1
+    for _, e, _ in [*record.claim(), *record.budgets()]:
+        assert e.num_epochs % (2 * e.step_size) == 0
+
+
+def test_an_unknown_study_is_refused():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "record.py", "all"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "claim" in done.stderr
