@@ -46,7 +46,7 @@ def test_a_damaged_record_is_named(runs):
 
 
 def test_what_is_recorded_already_is_not_made_again(runs, run, monkeypatch, capsys):
-    tasks = [("study/a", run.experiment, False), ("study/b", run.experiment, False)]
+    tasks = [("study/a", run.experiment, None), ("study/b", run.experiment, None)]
     monkeypatch.setitem(record.STUDIES, "claim", lambda: iter(tasks))
     for name, *_ in tasks:
         run.save(runs / f"{name}.json")
@@ -63,7 +63,7 @@ def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs
     experiment = replace(
         record.SMALL, width=0.05, num_epochs=2, step_size=1, bn_momentum=0.9, augment=False
     )
-    record.record("study/found", experiment, True)
+    record.record("study/found", experiment, "valley")
     test = clr.recorded_range_tests("study/*")["study/found"]
     recorded = Run.load(runs / "study" / "found.json").experiment
     assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest())
