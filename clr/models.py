@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from clr.normalization import batch_normalization
 from clr.policies import checked_count, checked_rate, checked_share
 
 CHANNELS = -1  # The axis of the channels. The data format is said to each layer: users may set it.
@@ -61,7 +62,7 @@ def MiniGoogLeNet(
 
     def conv(x, filters, size, strides=1, padding="same"):
         x = layers.Conv2D(scaled(filters), size, strides, padding, **LAST)(x)
-        x = layers.BatchNormalization(CHANNELS, bn_momentum)(x)
+        x = batch_normalization(bn_momentum)(x)
         return layers.ReLU()(x)
 
     def inception(x, ones, threes):

@@ -339,7 +339,6 @@ def train(
     cycle = [setter] if isinstance(setter, PolicyCallback) else []
     checkpoints = Checkpoints(run_dir, experiment) if run_dir is not None else None
     done = checkpoints.resume(model) if checkpoints else 0
-    commit = _commit()
     started, clock = datetime.now(UTC), time.perf_counter()
     history = model.fit(
         batches,
@@ -375,7 +374,7 @@ def train(
         data=data.source,
         hardware=hardware(),
         versions=versions(),
-        commit=commit,
+        commit=COMMIT,
         started=started.isoformat(timespec="seconds"),
         model=network,
     )
@@ -497,3 +496,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+COMMIT = _commit()  # Of the code that was imported, whatever is committed while it trains.
