@@ -4,7 +4,7 @@
 #   _config.yml _toc.yml book/ -----copy--> _build/src/            --jupyter-book--> _build/site/
 #
 # Each step runs again only when something it reads has changed. Nothing outside _build is written
-# to, but by `make refresh`, `make lock` and `make url`, which are there for that.
+# to, but by `make refresh`, `record`, `lock` and `url`, which are there for that.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -37,7 +37,7 @@ RUNS := $(filter $(SRC)/book/runs/%.json,$(COPIES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint serve refresh lock url clean FORCE
+.PHONY: help book test lint serve refresh record lock url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,10 @@ refresh: $(VENV)/.package  ## Execute the committed notebooks in place and redra
 		CLR_PROFILE=quick $(BIN)/python tools/execute.py $$notebook $$notebook || exit 1; \
 	done
 	$(BIN)/python tools/pictures.py
+
+record: $(VENV)/.package  ## Record the runs that the pages show, as far as they are missing (an hour; resumable)
+	$(BIN)/python tools/record.py claim
+	$(BIN)/python tools/record.py budgets
 
 lock: $(VENV)/.package  ## Compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev \

@@ -12,6 +12,7 @@ from clr.policies import CyclicPolicy, OneCyclePolicy
 from clr.range_test import lr_range_test
 from clr.records import recorded, recorded_range_tests
 from clr.schedule import CyclicalLearningRate, OneCycleLearningRate
+from clr.snapshots import Snapshots
 from clr.training import Experiment, Run, build, made_with, resolve_profile, train
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "OneCycleLearningRate",
     "OneCyclePolicy",
     "Run",
+    "Snapshots",
     "build",
     "cycle_momentum",
     "datasets",

@@ -96,6 +96,11 @@ class PolicyCallback(keras.callbacks.Callback):
         if logs is not None and self.history["lr"]:
             logs["learning_rate"] = self.history["lr"][-1]
 
+    def cycles_done(self) -> int:
+        """Returns how many cycles have ended, by the optimizer's count of updates."""
+        updates = _whole(self.model.optimizer.iterations)
+        return (updates - self._origin) // self.policy.cycle_length
+
     def _batches(self) -> int:
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         # The public `iterations` drops the remainder under gradient accumulation.

@@ -18,11 +18,12 @@ import keras
 import numpy as np
 
 from clr import datasets, methods
-from clr.callback import PolicyCallback
+from clr.callback import CyclicLR, PolicyCallback
 from clr.checkpoints import Checkpoints
 from clr.files import read_json, write_atomically
 from clr.models import MiniGoogLeNet
 from clr.policies import checked_choice, checked_count, checked_rate, checked_share
+from clr.snapshots import Snapshots
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -193,6 +194,8 @@ class Run:
         versions: Of Python and of the libraries that matter here.
         commit: The repository's commit, if it ran from one.
         started: When, in UTC, as ISO 8601.
+        snapshots: If several cycles ended: the test accuracies of the networks at their ends
+            (`"accuracy"`), and that of the mean of their predictions (`"ensemble"`).
         model: The trained network; not saved in the JSON file.
     """
 
@@ -210,6 +213,7 @@ class Run:
     versions: dict[str, str]
     commit: str | None
     started: str
+    snapshots: dict[str, Any] | None = None
     model: keras.Model | None = field(default=None, repr=False, compare=False)
 
     FORMAT = "clr-run/1"
@@ -337,6 +341,7 @@ def train(
     network = model.layers[-1] if experiment.augment else model
     setter = experiment.learning_rate(batches.num_batches)
     cycle = [setter] if isinstance(setter, PolicyCallback) else []
+    snapshots = [Snapshots(c, run_dir) for c in cycle if isinstance(c, CyclicLR)]
     checkpoints = Checkpoints(run_dir, experiment) if run_dir is not None else None
     done = checkpoints.resume(model) if checkpoints else 0
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -350,6 +355,7 @@ def train(
         callbacks=[
             batches.follow(),
             *cycle,
+            *snapshots,
             *([_Progress(experiment.num_epochs)] if verbose else []),
             *([checkpoints] if checkpoints else []),
         ],
@@ -376,8 +382,26 @@ def train(
         versions=versions(),
         commit=COMMIT,
         started=started.isoformat(timespec="seconds"),
+        snapshots=_ensemble(data, snapshots[0]) if snapshots else None,
         model=network,
     )
+
+
+def _ensemble(data: datasets.Dataset, snapshots: Snapshots) -> dict[str, Any] | None:
+    if len(snapshots.weights) < 2:
+        return None
+    true, model = data.y_test.argmax(axis=1), snapshots.model
+
+    def accuracy(predicted: np.ndarray) -> float:
+        return float((predicted.argmax(axis=1) == true).mean())
+
+    together = accuracy(snapshots.predict(data.x_test, batch_size=256))
+    last, alone = model.get_weights(), []
+    for _, weights in sorted(snapshots.weights.items()):
+        model.set_weights(weights)
+        alone.append(accuracy(model.predict(data.x_test, batch_size=256, verbose=0)))
+    model.set_weights(last)
+    return {"accuracy": alone, "ensemble": together}
 
 
 def _judge(data: datasets.Dataset, predicted: np.ndarray) -> dict[str, Any]:
@@ -400,18 +424,19 @@ def _judge(data: datasets.Dataset, predicted: np.ndarray) -> dict[str, Any]:
     }
 
 
-def made_with(profile: str = "auto", run: Run | None = None) -> str:
+def made_with(profile: str = "auto", run: Run | None = None, data: str | None = None) -> str:
     """Returns a sentence on how a page was made, to stand at its end.
 
     Args:
         profile: The profile it was executed under, as for `resolve_profile`.
         run: The run it shows, if it trained one.
+        data: What else it computed with, if not a run's data.
     """
-    resolved = resolve_profile(profile)
+    said = f"Executed in the profile {resolve_profile(profile)!r}"
     if run is not None:
-        return f"Executed in the profile {resolved!r}. {run.provenance()}"
-    machine = _machine(hardware(), versions())
-    return f"Executed in the profile {resolved!r}, without a data set. {machine}."
+        return f"{said}. {run.provenance()}"
+    data = "without a data set" if data is None else f"on {data}"
+    return f"{said}, {data}. {_machine(hardware(), versions())}."
 
 
 def _machine(hardware: dict[str, Any], versions: dict[str, str]) -> str:

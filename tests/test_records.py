@@ -27,6 +27,7 @@ def run():
 def runs(tmp_path, monkeypatch):
     for module in (records, record):
         monkeypatch.setattr(module, "RUNS", tmp_path)
+    monkeypatch.setattr(record, "CHECKPOINTS", tmp_path / "checkpoints")
     (tmp_path / "study").mkdir()
     return tmp_path
 
@@ -68,6 +69,7 @@ def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs
     recorded = Run.load(runs / "study" / "found.json").experiment
     assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest())
     assert recorded.max_lr != experiment.max_lr
+    assert not list((runs / "checkpoints").rglob("*.npz"))  # They have served.
 
 
 def test_every_recorded_file_is_of_a_study_or_a_named_run():
@@ -81,7 +83,7 @@ def test_the_studies_are_complete_fair_and_whole_cycles():
     grid = [experiment for name, experiment, _ in record.claim() if "constant" in name]
     assert len({e.max_lr for e in grid}) >= 12 and len({e.seed for e in grid}) >= 5
     assert len({(e.num_epochs, e.batch_size, e.width, e.dataset) for e in grid}) == 1
-    for _, e, _ in [*record.claim(), *record.budgets()]:
+    for _, e, _ in [*record.claim(), *record.budgets(), *record.cifar10()]:
         assert e.num_epochs % (2 * e.step_size) == 0
 
 

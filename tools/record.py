@@ -2,13 +2,16 @@
 
     python tools/record.py claim       chapter 4: a grid of constant rates, and range test with CLR
     python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
+    python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, half as wide, 12 epochs
 
-Resumable: a run that has its file is not made again; to have it anew, delete the file. The studies
-are many small runs, and several go on at once, each in a process with its share of the cores.
+Resumable: a run that has its file is not made again (to have it anew, delete the file), and one
+that was interrupted goes on from its last epoch's end. Of the small runs on digits several go on at
+once, each in a process with its share of the cores.
 """
 
 import argparse
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -20,6 +23,7 @@ from clr import Experiment, build, datasets, lr_range_test, train
 from clr.methods import METHODS
 from clr.records import RANGE, RUNS
 
+CHECKPOINTS = RUNS.parents[1] / "_build" / "record"
 SEEDS = range(5)
 SMALL = Experiment.from_profile("quick")
 # Thirteen constant rates, three to a decade: what one tries who knows nothing.
@@ -55,6 +59,18 @@ def budgets() -> Iterator[Task]:
                 yield f"budgets/{name}-{method}-seed-{seed}", experiment, None
 
 
+def cifar10() -> Iterator[Task]:
+    """Yields the methods on CIFAR-10, three cycles each; what matters most first."""
+    half = Experiment(width=0.5, dtype="mixed_bfloat16", num_epochs=12, step_size=2)
+    order = [("triangular", 42), ("constant", 42), ("one_cycle", 42), ("triangular2", 42)]
+    order += [("linear", 42), ("step", 42), ("exp_range", 42)]
+    order += [("triangular", 43), ("constant", 43), ("triangular2", 43)]
+    for method, seed in order:
+        experiment = replace(half, clr_method=method, seed=seed)
+        yield f"cifar10/{method}-seed-{seed}", experiment, None
+    yield "cifar10/range-test-seed-42", half, "valley"
+
+
 def record(name: str, experiment: Experiment, reading: str | None) -> float:
     """Makes one run, saves it, and returns its test accuracy."""
     keras.utils.clear_session()
@@ -69,26 +85,29 @@ def record(name: str, experiment: Experiment, reading: str | None) -> float:
         result.to_json(RUNS / f"{name}{RANGE}")
         min_lr, max_lr = result.suggest(reading)
         experiment = replace(experiment, min_lr=min_lr, max_lr=max_lr)
-    run = train(experiment, data, verbose=False)
+    checkpoints = CHECKPOINTS / name
+    run = train(experiment, data, verbose=False, run_dir=checkpoints)
     run.save(RUNS / f"{name}.json")
+    shutil.rmtree(checkpoints)
     return run.test_accuracy
 
 
-STUDIES = {"claim": claim, "budgets": budgets}
+STUDIES = {"claim": claim, "budgets": budgets, "cifar10": cifar10}
 
 
 def main() -> None:
     """Records what is missing of the study that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once")
+    parser.add_argument("--jobs", type=int, help="runs at once (a core each; cifar10: one)")
     options = parser.parse_args()
+    jobs = options.jobs or (1 if options.study == "cifar10" else os.cpu_count() or 1)
     tasks = [t for t in STUDIES[options.study]() if not (RUNS / f"{t[0]}.json").exists()]
     (RUNS / options.study).mkdir(parents=True, exist_ok=True)
     # Read by TensorFlow and its libraries when a process starts.
-    threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ |= {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=10) as pool:
         futures = {pool.submit(record, *task): task[0] for task in tasks}
         for number, future in enumerate(as_completed(futures), start=1):
             print(

@@ -1,0 +1,104 @@
+"""`Snapshots`: an ensemble of the networks at the ends of the cycles, from one training."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from clr.callback import CyclicLR
+from clr.files import check_writable, write_atomically
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Keeps the network's weights at the end of each cycle, to predict with all of them.
+
+    At the end of a cycle the rate is low and the network has settled; the next cycle takes it
+    elsewhere. The mean of several such networks' predictions is often better than the last one's,
+    and costs no further training.
+
+    ```python
+    cycle = CyclicLR(1e-4, 1e-1, step_size=4 * steps)
+    snapshots = Snapshots(cycle)
+    model.fit(x, y, epochs=24, callbacks=[cycle, snapshots])
+    probabilities = snapshots.predict(x_test)
+    ```
+
+    Weights are kept at the first epoch's end after a cycle's, which is the same moment if
+    `step_size` is a whole number of epochs.
+
+    Args:
+        cycle: The callback that sets the rate; stands before this one in the list.
+        folder: Where to keep the weights, so that a training that is resumed has them all. Made if
+            it is not there. Defaults to memory alone.
+
+    Attributes:
+        weights: By the cycle's number, from 1: what `model.get_weights()` returned at its end.
+
+    Raises:
+        TypeError: `cycle` is not a `CyclicLR`.
+        ValueError: The folder can't be written to.
+
+    Source: Huang et al., "Snapshot Ensembles: Train 1, Get M for Free" (arXiv:1704.00109).
+    """
+
+    def __init__(self, cycle: CyclicLR, folder: str | Path | None = None):
+        super().__init__()
+        if not isinstance(cycle, CyclicLR):
+            raise TypeError(f"`cycle` must be a CyclicLR. Received: cycle={cycle!r}")
+        self.cycle = cycle
+        self.folder = None if folder is None else Path(folder)
+        self.weights: dict[int, list[np.ndarray]] = {}
+        if self.folder is not None:
+            check_writable(self.folder)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Reads the snapshots of the cycles that a resumed training has behind it."""
+        self._done = self.cycle.cycles_done()
+        for path in sorted(self.folder.glob("snapshot-*.npz")) if self.folder else ():
+            number = int(re.findall(r"\d+", path.stem)[-1])
+            if number <= self._done and number not in self.weights:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                    self.weights[number] = [archive[name] for name in sorted(archive.files)]
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Keeps the weights, if a cycle has ended with this epoch or within it."""
+        done = self.cycle.cycles_done()
+        if done == self._done:
+            return
+        self._done = done
+        self.weights[done] = self.model.get_weights()
+        if self.folder is not None:
+            buffer = io.BytesIO()
+            arrays = {f"{n:04}": array for n, array in enumerate(self.weights[done])}
+            np.savez(buffer, allow_pickle=False, **arrays)
+            write_atomically(self.folder / f"snapshot-{done:03}.npz", buffer.getvalue())
+
+    def predict(self, x: Any, last: int | None = None, **options: Any) -> np.ndarray:
+        """Returns the mean of the snapshots' predictions. The model is left as it was.
+
+        Args:
+            x: What `model.predict` takes.
+            last: How many snapshots to use, the latest ones. Defaults to all.
+            **options: Passed to `model.predict`, such as `batch_size`.
+
+        Raises:
+            ValueError: No cycle has ended yet, or fewer than `last`.
+        """
+        if not self.weights or (last or 1) > len(self.weights) or (last or 1) < 1:
+            raise ValueError(
+                f"`last` must be from 1 to the number of cycles that have ended, "
+                f"{len(self.weights)}. Received: last={last!r}"
+            )
+        chosen = [self.weights[number] for number in sorted(self.weights)][-(last or 0) :]
+        before = self.model.get_weights()
+        try:
+            total: Any = 0
+            for weights in chosen:
+                self.model.set_weights(weights)
+                total = total + self.model.predict(x, verbose=0, **options)
+        finally:
+            self.model.set_weights(before)
+        return total / len(chosen)
