@@ -94,7 +94,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._started = time.perf_counter() - self.seconds
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Writes the checkpoint and removes those that are no longer needed."""
+        """Writes the checkpoint and removes those that are no longer needed.
+
+        Raises:
+            OSError: It can't be written. Those before it are intact, and to start the training
+                again goes on from there.
+        """
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.seconds = time.perf_counter() - self._started
@@ -111,14 +116,7 @@ class Checkpoints(keras.callbacks.Callback):
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, said=np.array(json.dumps(said)), **arrays)
         path = self.folder / f"checkpoint-{epoch + 1:05}.npz"
-        try:
-            write_atomically(path, buffer.getvalue())
-        except OSError as error:
-            raise OSError(
-                f"The checkpoint of epoch {epoch + 1} could not be written to {self.folder}: "
-                f"{error}. Those before it are as they were; make room, or the folder anew, and "
-                "start the training again to go on from there."
-            ) from error
+        write_atomically(path, buffer.getvalue())
         for old in sorted(self.folder.glob("checkpoint-*.npz"))[:-KEPT]:
             old.unlink()
 

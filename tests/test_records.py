@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,8 @@ def test_what_is_recorded_already_is_not_made_again(runs, run, monkeypatch, caps
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs, monkeypatch):
     monkeypatch.setattr(record.datasets, "load", lambda name: subset(320, 20))
+    shorter = partial(clr.lr_range_test, start_lr=1e-4, num_steps=60)
+    monkeypatch.setattr(record, "lr_range_test", shorter)
     experiment = replace(
         record.SMALL, width=0.05, num_epochs=2, step_size=1, bn_momentum=0.9, augment=False
     )
