@@ -6,6 +6,9 @@
 # Each step runs again only when something it reads has changed. Nothing outside _build is written
 # to, but by `make refresh`, `record`, `lock` and `url`, which are there for that.
 
+# Two chapters are executed at a time.
+MAKEFLAGS += --jobs=2
+
 PYTHON ?= python3
 PORT ?= 8000
 

@@ -1,5 +1,6 @@
 """The code in the README and among the questions and answers runs as it stands there."""
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+
+import clr
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -61,6 +64,27 @@ def test_the_answers_code_runs(tmp_path, monkeypatch):
         else:
             run(code, page.name, line, names)
     plt.close("all")
+
+
+@pytest.mark.filterwarnings("ignore:Training will stop")
+@pytest.mark.parametrize("page", ["migration.md", "cheat_sheet.md"])
+def test_the_new_lines_run(page):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(96, 8)).astype("float32")
+    y = np.eye(3, dtype="float32")[random.integers(3, size=96)]
+    names: dict = {"x": x, "y": y, "model": classifier(), "math": math}
+    names |= {"CyclicLR": clr.CyclicLR, "lr_range_test": learnable}
+    found = blocks(ROOT / "book" / page)
+    assert found
+    for line, code in found:
+        run(code, page, line, names)
+    plt.close("all")
+
+
+def learnable(model, x, y, **options):
+    """The range test on labels that can be learnt: on the random ones there is nothing to read."""
+    y = np.eye(3, dtype="float32")[x[:, :3].argmax(axis=1)]
+    return clr.lr_range_test(model, x, y, **options)
 
 
 def classifier():
