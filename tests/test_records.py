@@ -67,7 +67,7 @@ def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs
     experiment = replace(
         record.SMALL, width=0.05, num_epochs=2, step_size=1, bn_momentum=0.9, augment=False
     )
-    record.record("study/found", experiment, "valley")
+    record.record(("study/found", experiment, "valley"))
     test = clr.recorded_range_tests("study/*")["study/found"]
     recorded = Run.load(runs / "study" / "found.json").experiment
     assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest())

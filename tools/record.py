@@ -13,7 +13,6 @@ import argparse
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 
@@ -73,8 +72,9 @@ def cifar10() -> Iterator[Task]:
     yield "cifar10/range-test-seed-42", half, "valley"
 
 
-def record(name: str, experiment: Experiment, reading: str | None) -> float:
-    """Makes one run, saves it, and returns its test accuracy."""
+def record(task: Task) -> str:
+    """Makes one run, saves it, and returns its name and test accuracy."""
+    name, experiment, reading = task
     keras.utils.clear_session()
     data = datasets.load(experiment.dataset)
     if reading is not None:
@@ -91,7 +91,7 @@ def record(name: str, experiment: Experiment, reading: str | None) -> float:
     run = train(experiment, data, verbose=False, run_dir=checkpoints)
     run.save(RUNS / f"{name}.json")
     shutil.rmtree(checkpoints)
-    return run.test_accuracy
+    return f"{name}  {run.test_accuracy:.4f}"
 
 
 STUDIES = {"claim": claim, "budgets": budgets, "cifar10": cifar10}
@@ -109,13 +109,10 @@ def main() -> None:
     # Read by TensorFlow and its libraries when a process starts.
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ |= {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
-    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=10) as pool:
-        futures = {pool.submit(record, *task): task[0] for task in tasks}
-        for number, future in enumerate(as_completed(futures), start=1):
-            print(
-                f"{number}/{len(tasks)}  {futures[future]}  {future.result():.4f}",
-                flush=True,
-            )
+    # A process serves for a few runs only, for TensorFlow keeps some memory of each.
+    with get_context("spawn").Pool(jobs, maxtasksperchild=4) as pool:
+        for number, said in enumerate(pool.imap_unordered(record, tasks), start=1):
+            print(f"{number}/{len(tasks)}  {said}", flush=True)
 
 
 if __name__ == "__main__":
