@@ -54,7 +54,7 @@ class Checkpoints(keras.callbacks.Callback):
             model: The model of the experiment, as `build` makes it.
 
         Returns:
-            The number of epochs that it has been trained for: 0 without a checkpoint.
+            How many epochs it has been trained for, 0 without a checkpoint.
 
         Raises:
             ValueError: The folder holds checkpoints of another experiment.
