@@ -1,13 +1,19 @@
 """Data sets: what they hold, what is refused, augmentation, and the order of batches."""
 
 import hashlib
+import importlib.machinery
 import io
 import os
+import struct
+import sys
+import types
 import urllib.request
+import zlib
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from clr import datasets
 
@@ -264,6 +270,311 @@ def test_neither_network_nor_file_names_both_remedies(offline):
         datasets.cifar10()
     assert "connect to the network" in str(caught.value)
     assert "cifar10.npz" in str(caught.value) and "CLR_DATA_DIR" in str(caught.value)
+
+
+# A folder of images
+
+CATS, DOGS = range(0, 100, 10), range(150, 200, 10)  # Ten plain cats and five plain dogs, by grey.
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Images whose grey says which one it is."""
+    for name, greys in {"cats": CATS, "dogs": DOGS}.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for grey in greys:
+            save(tmp_path / "photos" / name / f"{grey}.png", np.full((40, 50), grey))
+    return tmp_path / "photos"
+
+
+def save(path, pixels):
+    Image.fromarray(np.asarray(pixels, "uint8")).save(path)
+
+
+def greys(images, mean):
+    """The grey of each image, having made sure that it is plain."""
+    pixels = (images + mean).reshape(len(images), -1) * 255
+    assert np.ptp(pixels, axis=1).max() < 1e-2
+    return np.rint(pixels[:, 0]).astype(int).tolist()
+
+
+def all_greys(data):
+    return greys(np.concatenate([data.x_train, data.x_test]), data.mean)
+
+
+def test_a_folder_is_ready_to_train_on(photos, capsys):
+    data = datasets.image_folder(photos)
+    assert capsys.readouterr().out == ""
+    assert data.x_train.shape == (12, 32, 32, 3) and data.x_test.shape == (3, 32, 32, 3)
+    assert (data.name, data.classes, data.flip) == ("photos", ("cats", "dogs"), True)
+    assert data.source == (
+        "a folder of 15 images, 32x32, of each class 20% to test on, drawn with seed 0"
+    )
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test, data.mean):
+        assert array.dtype == np.float32
+    np.testing.assert_allclose(data.x_train.mean(axis=0), 0, atol=1e-6)
+    assert sorted(all_greys(data)) == [*CATS, *DOGS]
+    for images, labels in [(data.x_train, data.y_train), (data.x_test, data.y_test)]:
+        assert [grey >= 150 for grey in greys(images, data.mean)] == labels[:, 1].tolist()
+
+
+def test_arguments_say_size_share_and_mirroring(photos):
+    data = datasets.image_folder(
+        photos, image_size=[8, 12], validation_split=0.8, seed=3, flip=False
+    )
+    assert data.x_train.shape == (3, 8, 12, 3) and data.flip is False
+    assert data.y_test.sum(axis=0).tolist() == [8, 4]
+    assert "8x12" in data.source and "80%" in data.source and "seed 3" in data.source
+
+
+def test_a_folders_split_is_stable_and_apart_for_each_class(photos):
+    def held_out(seed):
+        data = datasets.image_folder(photos, seed=seed)
+        return greys(data.x_test, data.mean)
+
+    first = [held_out(seed) for seed in range(5)]
+    assert [held_out(seed) for seed in range(5)] == first
+    assert len({str(split) for split in first}) > 1
+    for number in range(5):  # Another number of cats leaves the dogs' split as it was.
+        save(photos / "cats" / f"more{number}.png", np.full((4, 4), 100 + number))
+    assert [held_out(seed)[-1] for seed in range(5)] == [split[-1] for split in first]
+
+
+def test_the_folder_that_one_stands_in_has_its_name_too(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    assert datasets.image_folder(".").name == "photos"
+
+
+def test_images_of_any_size_and_shape_are_resized(photos):
+    save(photos / "cats" / "pixel.png", [[200]])
+    save(photos / "cats" / "line.png", np.full((1, 3000), 201))
+    save(photos / "dogs" / "large.jpg", np.full((3000, 2000), 202))
+    assert {200, 201, 202} < set(all_greys(datasets.image_folder(photos)))
+
+
+def test_proportions_are_kept_on_request(photos):
+    wide = np.full((20, 60), 255)
+    wide[:, 20:40] = 120  # Plain in the middle, where a square is cut out.
+    for path in photos.rglob("*.png"):
+        save(path, wide)
+    squeezed = datasets.image_folder(photos)
+    assert np.ptp(squeezed.mean) > 0.5
+    cut = datasets.image_folder(photos, crop_to_aspect_ratio=True)
+    np.testing.assert_allclose(cut.mean, 120 / 255, atol=1e-6)
+
+
+def test_files_are_found_as_keras_finds_them(photos):
+    cats = photos / "cats"
+    (cats / "more").mkdir()
+    save(cats / "more" / "below.png", np.full((4, 4), 200))
+    save(cats / ".hidden.png", np.full((4, 4), 201))
+    save(cats / "upper.PNG", np.full((4, 4), 202))
+    for number, form in enumerate(["jpg", "jpeg", "bmp", "gif"]):
+        save(cats / f"form.{form}", np.full((4, 4), 203 + number))
+    (cats / "link.png").symlink_to(cats / "upper.PNG")
+    read = [*range(200, 207), 202]
+    save(cats / "other.webp", np.full((4, 4), 220))
+    (cats / "notes.txt").write_text("Not an image.")
+    (photos / "notes.txt").write_text("Not a class.")
+    (photos / ".trash").mkdir()
+    save(photos / ".trash" / "gone.png", np.full((4, 4), 221))
+    elsewhere = photos.parent / "elsewhere"
+    elsewhere.mkdir()
+    save(elsewhere / "far.png", np.full((4, 4), 222))
+    (cats / "linked").symlink_to(elsewhere)
+    data = datasets.image_folder(photos)
+    assert data.classes == ("cats", "dogs")
+    assert sorted(all_greys(data)) == sorted([*CATS, *DOGS, *read])
+    followed = datasets.image_folder(photos, follow_links=True)
+    assert sorted(all_greys(followed)) == sorted([*CATS, *DOGS, *read, 222])
+
+
+def test_the_order_is_that_of_the_names(photos):
+    data = datasets.image_folder(photos)
+    for images, labels in [(data.x_train, data.y_train), (data.x_test, data.y_test)]:
+        of_cats = greys(images[labels[:, 0] == 1], data.mean)
+        assert labels[:, 1].tolist() == sorted(labels[:, 1])
+        assert [f"{grey}.png" for grey in of_cats] == sorted(f"{grey}.png" for grey in of_cats)
+
+
+def test_what_keras_is_to_do_otherwise_is_passed_on(photos):
+    (photos / "birds").mkdir()
+    for number in range(4):
+        save(photos / "birds" / f"{number}.png", np.full((4, 4), 12))
+    data = datasets.image_folder(photos, color_mode="grayscale", class_names=["dogs", "birds"])
+    assert data.classes == ("dogs", "birds") and data.x_train.shape[1:] == (32, 32, 1)
+    assert sorted(all_greys(data)) == [12] * 4 + [*DOGS]
+    assert data.y_train[:, 0].tolist() == [
+        float(grey >= 150) for grey in greys(data.x_train, data.mean)
+    ]
+
+
+def test_overshooting_of_an_interpolation_is_cut_off(photos):
+    edge = np.repeat([[0] * 8 + [255] * 8], 16, axis=0)
+    save(photos / "cats" / "edge.png", edge)
+    data = datasets.image_folder(photos, interpolation="bicubic")
+    images = np.concatenate([data.x_train, data.x_test]) + data.mean
+    assert images.min() >= -1e-6 and images.max() <= 1 + 1e-6
+
+
+def test_channels_come_last_whatever_keras_is_set_to(photos):
+    keras.config.set_image_data_format("channels_first")
+    try:
+        data = datasets.image_folder(photos)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert data.x_train.shape == (12, 32, 32, 3)
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        datasets.image_folder(tmp_path / "nowhere")
+    assert "`directory`" in str(caught.value) and str(tmp_path / "nowhere") in str(caught.value)
+
+
+def test_a_file_is_no_folder(photos):
+    with pytest.raises(NotADirectoryError) as caught:
+        datasets.image_folder(photos / "cats" / "0.png")
+    assert "`directory`" in str(caught.value) and "0.png" in str(caught.value)
+
+
+def test_a_folder_without_classes(photos):
+    with pytest.raises(ValueError, match=r"`directory`.*'cats' with the folders \[\]"):
+        datasets.image_folder(photos / "cats")
+
+
+def test_a_folder_with_a_single_class(photos):
+    (photos / "dogs").rename(photos / ".dogs")
+    with pytest.raises(ValueError, match=r"at least two.*'photos' with the folders \['cats'\]"):
+        datasets.image_folder(photos)
+
+
+def test_classes_without_images_are_named(photos):
+    for name in ("birds", "fish"):
+        (photos / name).mkdir()
+    (photos / "birds" / "robin.webp").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"\.png.*There is none in birds, fish$"):
+        datasets.image_folder(photos)
+
+
+def test_no_image_at_all(tmp_path):
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=r"No images found.*\.png"):
+        datasets.image_folder(tmp_path)
+
+
+def photo(form):
+    buffer = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (40, 50, 3), dtype="uint8")).save(buffer, form)
+    return buffer.getvalue()
+
+
+def black_png(width, height):
+    """A whole one, of one bit a pixel: it packs well."""
+    rows = zlib.compress(bytes((1 + (width + 7) // 8) * height))
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"Not an image.", id="text"),
+        pytest.param(photo("JPEG")[:-100], id="JPEG cut off"),
+        pytest.param(photo("PNG")[:-100], id="PNG cut off"),
+        pytest.param(black_png(0, 5), id="no pixel"),
+        pytest.param(black_png(13_500, 13_500), id="182 million pixels"),
+        pytest.param(None, id="a link to nowhere"),
+    ],
+)
+@pytest.mark.parametrize("name", ["0.png", "95.jpg", "more/below.gif"])
+def test_an_unreadable_file_is_named(photos, name, content):
+    path = photos / "cats" / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    if content is None:
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        datasets.image_folder(photos)
+    assert str(caught.value).startswith(f"cats/{name} in the folder 'photos' can't be read")
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "error"),
+    [
+        ("image_size", 32, ValueError),
+        ("image_size", (32, 32, 3), ValueError),
+        ("image_size", (32, 0), ValueError),
+        ("image_size", (2.5, 32), ValueError),
+        ("image_size", "32", ValueError),
+        ("image_size", ("32", 32), TypeError),
+        ("validation_split", 1.0, ValueError),
+        ("validation_split", -0.1, ValueError),
+        ("validation_split", float("nan"), ValueError),
+        ("validation_split", "0.2", TypeError),
+        ("seed", -1, ValueError),
+        ("seed", None, TypeError),
+    ],
+)
+def test_a_bad_argument_is_named_before_a_file_is_read(photos, argument, value, error):
+    (photos / "cats" / "0.png").write_bytes(b"")
+    with pytest.raises(error) as caught:
+        datasets.image_folder(photos, **{argument: value})
+    assert f"`{argument}`" in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.04, 0.99])
+def test_too_few_images_to_split(photos, share):
+    with pytest.raises(ValueError) as caught:
+        datasets.image_folder(photos, validation_split=share)
+    assert f"validation_split={share}" in str(caught.value)
+    assert "images of class 'cats': 10" in str(caught.value)
+
+
+def test_a_class_of_one_image_can_not_be_split(photos):
+    (photos / "lynx").mkdir()
+    save(photos / "lynx" / "only.png", np.full((4, 4), 99))
+    with pytest.raises(ValueError, match="images of class 'lynx': 1"):
+        datasets.image_folder(photos)
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+
+def test_without_tensorflow_keras_reads_with_grain(without_tensorflow, photos, monkeypatch):
+    grain = types.ModuleType("grain")
+    grain.__spec__ = importlib.machinery.ModuleSpec("grain", None)
+    monkeypatch.setitem(sys.modules, "grain", grain)
+    asked = {}
+    monkeypatch.setattr(
+        keras.utils, "image_dataset_from_directory", lambda *a, **options: asked.update(options)
+    )
+    with pytest.raises(AttributeError):  # There is no data set to go on with.
+        datasets.image_folder(photos)
+    assert asked["format"] == "grain"
+
+
+def test_with_nothing_to_read_with_the_error_says_what_to_install(
+    without_tensorflow, photos, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(ImportError, match="pip install grain"):
+        datasets.image_folder(photos)
+
+
+def test_a_folder_is_loaded_by_its_path(photos):
+    data = datasets.load(str(photos))
+    assert data.name == "photos" and len(data.x_train) == 12
 
 
 # Augmentation
