@@ -5,7 +5,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from clr import plots
+from clr import datasets, plots
 from clr.files import check_writable, write_atomically
 from clr.training import PROFILES, Experiment, train
 
@@ -55,8 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     output, profile, run_dir = (options.pop(name) for name in ("output", "profile", "run_dir"))
     try:
         experiment = Experiment.from_profile(profile, **options)
+        data = datasets.load(experiment.dataset)
         check_writable(output)
-        run = train(experiment, run_dir=run_dir)
+        run = train(experiment, data, run_dir=run_dir)
     except (ValueError, OSError) as error:
         print(f"python -m clr train: {error}", file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -60,7 +60,10 @@ class Experiment:
         ValueError: A field out of its range.
     """
 
-    dataset: str = _option("cifar10", "data set to train on", tuple(datasets.LOADERS))
+    dataset: str = _option(
+        "cifar10",
+        f"data set to train on: {', '.join(datasets.LOADERS)}, or a folder of images by class",
+    )
     clr_method: str = _option("triangular", "what sets the learning rate", methods.METHODS)
     min_lr: float = _option(1e-7, "lower bound of the learning rate (base_lr)")
     max_lr: float = _option(1e-2, "upper bound of the learning rate")
@@ -82,7 +85,9 @@ class Experiment:
     seed: int = _option(42, "seed of weights, batches, dropout and augmentation")
 
     def __post_init__(self) -> None:
-        """Checks every field."""
+        """Checks every field. Whether there is such a data set shows when it is loaded."""
+        if not isinstance(self.dataset, str) or not self.dataset:
+            raise ValueError(f"`dataset` must be a name. Received: dataset={self.dataset!r}")
         for choice in fields(self):
             if choice.metadata["choices"]:
                 checked_choice(choice.name, getattr(self, choice.name), choice.metadata["choices"])
@@ -320,21 +325,23 @@ def train(
 
     Args:
         experiment: What to train.
-        data: The data to train on. Defaults to what `experiment.dataset` names.
+        data: The data to train on. Defaults to what `experiment.dataset` names. The run's own
+            `experiment.dataset` is the name of what it was trained on.
         verbose: Whether to print a line after each epoch. Defaults to `True`.
         run_dir: Folder for checkpoints. Defaults to none.
 
     Raises:
         OSError: A checkpoint could not be written; the one before it is intact.
         TypeError: `experiment` is not an `Experiment`.
-        ValueError: `batch_size` above the number of training images, or a `run_dir` that can't be
-            written to or belongs to another experiment.
+        ValueError: No such data set, `batch_size` above the number of training images, or a
+            `run_dir` that can't be written to or belongs to another experiment.
     """
     if not isinstance(experiment, Experiment):
         raise TypeError(
             f"`experiment` must be a clr.Experiment. Received: experiment={experiment!r}"
         )
     data = datasets.load(experiment.dataset) if data is None else data
+    experiment = replace(experiment, dataset=data.name)
     keras.utils.set_random_seed(experiment.seed)
     batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
     model = build(experiment, data)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import keras
 import matplotlib.image
 import numpy as np
 import pytest
@@ -42,6 +43,22 @@ def test_train_writes_the_run_and_both_plots(tmp_path):
     assert sum(line.startswith("epoch ") for line in done.stdout.splitlines()) == 2
     assert run.classification_report() in done.stdout
     assert run.provenance() in done.stdout
+
+
+def test_train_takes_a_folder_of_images(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(5):
+            pixels = random.integers(0, 256, (40, 50, 3))
+            keras.utils.save_img(tmp_path / "photos" / name / f"{number}.png", pixels)
+    options = "--profile quick --num-epochs 2 --step-size 1 --width 0.05 --batch-size 8"
+    paths = ["--dataset", str(tmp_path / "photos"), "--output", str(tmp_path / "output")]
+    assert main(["train", *options.split(), *paths]) == 0
+    run = Run.load(tmp_path / "output" / "run.json")
+    assert run.classes == ["cats", "dogs"] and run.experiment.dataset == "photos"
+    assert run.examples == {"train": 8, "test": 2}
+    assert "Data: photos (a folder of 10 images" in capsys.readouterr().out
 
 
 def test_help_explains_every_option(capsys):

@@ -74,7 +74,8 @@ def test_experiment_defaults_to_the_tutorial():
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        ("dataset", "mnist", ValueError),
+        ("dataset", "", ValueError),
+        ("dataset", 10, ValueError),
         ("clr_method", "sine", ValueError),
         ("min_lr", -1e-7, ValueError),
         ("min_lr", float("nan"), ValueError),
@@ -276,6 +277,18 @@ def test_train_refuses_what_it_cannot_do():
         train("quick")
     with pytest.raises(ValueError, match=r"`batch_size`.*20.*batch_size=32"):
         train(SMALL, subset(20, 8))
+    with pytest.raises(ValueError, match=r"`dataset`.*cifar10, digits.*dataset='mnist'"):
+        train(replace(SMALL, dataset="mnist"))
+
+
+def test_a_run_says_the_name_of_the_data_that_it_was_given(tmp_path):
+    own = replace(subset(16, 10), name="own", source="here")
+    experiment = replace(SMALL, batch_size=16, width=0.05, augment=False)
+    run = train(experiment, own, verbose=False, run_dir=tmp_path)
+    assert run.experiment == replace(experiment, dataset="own")
+    assert run.provenance().startswith("Data: own (here), 16 training and 10 test images.")
+    with pytest.raises(ValueError, match=r"run_dir.*'own'"):
+        train(experiment, subset(16, 10), verbose=False, run_dir=tmp_path)
 
 
 # Run
@@ -319,7 +332,7 @@ def altered(**changes):
         pytest.param(lambda text: '{"nbformat": 4}', id="foreign"),
         pytest.param(altered(format="clr-run/2"), id="another format"),
         pytest.param(altered(extra=1), id="an unknown field"),
-        pytest.param(altered(experiment={"dataset": "mnist"}), id="a bad experiment"),
+        pytest.param(altered(experiment={"clr_method": "sine"}), id="a bad experiment"),
         pytest.param(altered(experiment={"epochs": 3}), id="an unknown parameter"),
         pytest.param(altered(report={}), id="no accuracy"),
         pytest.param(altered(history={"loss": []}), id="no epoch"),
