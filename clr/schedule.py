@@ -10,8 +10,35 @@ from keras import ops
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
 
+class PolicySchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Returns the rate that a policy says at a step: what the schedules here have in common.
+
+    Args:
+        policy: The policy.
+
+    Attributes:
+        policy: The policy in force.
+    """
+
+    def __init__(self, policy: Any):
+        super().__init__()
+        self.policy = policy
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate at a step.
+
+        Args:
+            step: Scalar integer (a number, tensor or variable): updates made so far.
+
+        Returns:
+            Scalar float32 tensor.
+        """
+        step = ops.cast(ops.convert_to_tensor(step), "int")
+        return ops.cast(self.policy.rate(step, xp=ops, dtype="float32"), "float32")
+
+
 @keras.saving.register_keras_serializable(package="clr")
-class CyclicalLearningRate(keras.optimizers.schedules.LearningRateSchedule):
+class CyclicalLearningRate(PolicySchedule):
     """The policies of `CyclicLR` as a schedule, for any optimizer's `learning_rate`.
 
     ```python
@@ -54,23 +81,12 @@ class CyclicalLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         scale_mode: str = "cycle",
         step_size_down: int | None = None,
     ):
-        super().__init__()
-        self.policy = CyclicPolicy(
+        policy = CyclicPolicy(
             base_lr, max_lr, step_size, mode, gamma, scale_fn, scale_mode, step_size_down
         )
+        super().__init__(policy)
         if scale_fn is not None:
             _check_compiles_and_saves(scale_fn)
-
-    def __call__(self, step: Any) -> Any:
-        """Returns the rate at a step.
-
-        Args:
-            step: Scalar integer (a number, tensor or variable): updates made so far.
-
-        Returns:
-            Scalar float32 tensor.
-        """
-        return _rate(self.policy, step)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again, ready for JSON."""
@@ -94,7 +110,7 @@ class CyclicalLearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable(package="clr")
-class OneCycleLearningRate(keras.optimizers.schedules.LearningRateSchedule):
+class OneCycleLearningRate(PolicySchedule):
     """The one-cycle policy of `OneCycleLR` as a schedule, for any optimizer's `learning_rate`.
 
     As with `CyclicalLearningRate` the rate is computed in the compiled step and saved with the
@@ -133,8 +149,7 @@ class OneCycleLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         base_momentum: float = 0.85,
         max_momentum: float = 0.95,
     ):
-        super().__init__()
-        self.policy = OneCyclePolicy(
+        policy = OneCyclePolicy(
             max_lr,
             total_steps,
             pct_start,
@@ -145,26 +160,11 @@ class OneCycleLearningRate(keras.optimizers.schedules.LearningRateSchedule):
             base_momentum,
             max_momentum,
         )
-
-    def __call__(self, step: Any) -> Any:
-        """Returns the rate at a step.
-
-        Args:
-            step: Scalar integer (a number, tensor or variable): updates made so far.
-
-        Returns:
-            Scalar float32 tensor.
-        """
-        return _rate(self.policy, step)
+        super().__init__(policy)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again, ready for JSON."""
         return asdict(self.policy)
-
-
-def _rate(policy: CyclicPolicy | OneCyclePolicy, step: Any) -> Any:
-    step = ops.cast(ops.convert_to_tensor(step), "int")
-    return ops.cast(policy.rate(step, xp=ops, dtype="float32"), "float32")
 
 
 _EXAMPLE = """For example:
