@@ -4,7 +4,7 @@
 #   _config.yml _toc.yml book/ -----copy--> _build/src/            --jupyter-book--> _build/site/
 #
 # Each step runs again only when something it reads has changed. Nothing outside _build is written
-# to, but by `make refresh`, `record`, `lock` and `url`, which are there for that.
+# to, but by `make refresh`, `record`, `bench`, `lock` and `url`, which are there for that.
 
 # Two chapters are executed at a time.
 MAKEFLAGS += --jobs=2
@@ -16,6 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SRC := _build/src
 SITE := _build/site
+PEERS := _build/peers
 
 # The book's numbers come from TensorFlow; its start-up messages are of no use to anyone here.
 export KERAS_BACKEND := tensorflow
@@ -36,11 +37,11 @@ PAGES := _config.yml _toc.yml \
 	$(shell find book -type f ! -name '.*' ! -name '*.pyc' ! -path '*/.ipynb_checkpoints/*')
 COPIES := $(sort $(PAGES:%=$(SRC)/%))
 CHAPTERS := $(NOTEBOOKS:%=$(SRC)/%)
-RUNS := $(filter $(SRC)/book/runs/%.json,$(COPIES))
+RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint serve refresh record lock url clean FORCE
+.PHONY: help book test lint serve refresh record bench lock url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -68,9 +69,16 @@ refresh: $(VENV)/.package  ## Execute the committed notebooks in place and redra
 	done
 	$(BIN)/python tools/pictures.py
 
-record: $(VENV)/.package  ## Record the runs that the pages show, as far as they are missing (an hour; resumable)
+record: $(VENV)/.package  ## Record the runs that the pages show, as far as they are missing (hours; resumable)
 	$(BIN)/python tools/record.py claim
 	$(BIN)/python tools/record.py budgets
+	$(BIN)/python tools/record.py cifar10
+
+# One after the other, and nothing else on the machine, please.
+bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and JSON for the Performance page (half an hour)
+	@failed=0; for benchmark in callback augmentation throughput growth book; do \
+		$(BIN)/python benchmarks/$$benchmark.py $(PEERS)/bin/python || failed=1; \
+	done; exit $$failed
 
 lock: $(VENV)/.package  ## Compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev \
@@ -94,6 +102,12 @@ $(VENV)/.requirements: requirements.txt
 
 $(VENV)/.package: pyproject.toml $(VENV)/.requirements
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# PyTorch is heavy, and only the benchmarks' affair.
+$(PEERS)/.torch: pyproject.toml | $(VENV)/.package
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --requirements pyproject.toml --extra peers
 	@touch $@
 
 # --- the book -------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 from clr.files import write_atomically
 from clr.training import hardware, versions
 
-RESULTS = Path(__file__).resolve().parent.parent / "book" / "benchmarks"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "book" / "benchmarks"
+TOLERANCE = 1.15  # A ratio is worse if even its better quartile is so many times the best recorded.
 
 
 def interleaved(contestants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -33,23 +37,77 @@ def interleaved(contestants: dict[str, Callable[[], Any]], repeats: int) -> dict
     return seconds
 
 
+def measured(command: list[str], **options: Any) -> tuple[str, float, float]:
+    """Returns what a command prints, its seconds, and the peak memory of its processes in MiB.
+
+    Args:
+        command: Program and arguments.
+        **options: Passed to `subprocess.run`.
+
+    Raises:
+        RuntimeError: The command failed; the message ends with what it wrote.
+    """
+    begin = time.perf_counter()
+    # In a process of its own, so that the peak is this command's and not an earlier one's.
+    wrapper = [sys.executable, str(Path(__file__).with_name("peak.py")), *command]
+    done = subprocess.run(wrapper, capture_output=True, text=True, **options)
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise RuntimeError(f"{command} failed: {(done.stdout + done.stderr)[-2000:]}")
+    printed, peak = done.stdout.rstrip("\n").rsplit("\n", 1)
+    return printed, seconds, float(peak)
+
+
 def quartiles(values: list[float]) -> dict[str, float]:
     """Returns the median and the quartiles beside it."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": median, "low": low, "high": high}
 
 
-def write(name: str, rows: list[dict[str, Any]], about: str) -> None:
+def ratios(values: list[float], others: list[float]) -> dict[str, float]:
+    """Returns the quartiles of values over others, repeat by repeat."""
+    return quartiles([value / other for value, other in zip(values, others, strict=True)])
+
+
+def got_worse(rows: list[dict[str, Any]], stored: list[dict[str, Any]], ratio: str) -> list[str]:
+    """Says which rows' ratio is worse than the best recorded; notes the best in `rows`.
+
+    Higher is worse. Against the best ever, not against the last: many small steps back add up.
+
+    Args:
+        rows: New rows; the first value of each is its name.
+        stored: Rows of the file that was written last; may be empty.
+        ratio: The key whose value, from `quartiles`, is compared.
+    """
+    before = {next(iter(row.values())): row[ratio] for row in stored if ratio in row}
+    said = []
+    for row in rows:
+        name, value = next(iter(row.values())), row[ratio]
+        best = before.get(name, {}).get("best", value["median"])
+        value["best"] = min(best, value["median"])
+        if value["low"] > TOLERANCE * best:
+            said.append(f"{name}: {ratio} was {best:.3g} and is {value['median']:.3g}")
+    return said
+
+
+def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None = None) -> None:
     """Prints the rows as a table and writes them to book/benchmarks/<name>.json.
 
     Args:
         name: The benchmark's.
         rows: One a contestant, with the same keys: text, numbers, or what `quartiles` returned.
         about: What was measured, in a sentence.
+        ratio: The key that is compared with the file's former content. Defaults to none.
+
+    Raises:
+        SystemExit: A ratio got worse: after writing, with the rows' names.
     """
     print(f"\n{name}: {about}")
     for row in rows:
         print("   ".join(f"{key} {_text(value)}" for key, value in row.items()))
+    path = RESULTS / f"{name}.json"
+    stored = json.loads(path.read_text())["rows"] if path.exists() else []
+    worse = got_worse(rows, stored, ratio) if ratio else []
     content = {
         "format": "clr-benchmark/1",
         "about": about,
@@ -58,7 +116,9 @@ def write(name: str, rows: list[dict[str, Any]], about: str) -> None:
         "versions": versions(),
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write_atomically(RESULTS / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    if worse:
+        raise SystemExit("\n".join(["WORSE than before:", *worse]))
 
 
 def _text(value: Any) -> str:

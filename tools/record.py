@@ -3,6 +3,7 @@
     python tools/record.py claim       chapter 4: a grid of constant rates, and range test with CLR
     python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
     python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, half as wide, 12 epochs
+    python tools/record.py full        chapter 6: the experiment at its full size, for a GPU
 
 Resumable: a run that has its file is not made again (to have it anew, delete the file), and one
 that was interrupted goes on from its last epoch's end. Of the small runs on digits several go on at
@@ -72,6 +73,14 @@ def cifar10() -> Iterator[Task]:
     yield "cifar10/range-test-seed-42", half, "valley"
 
 
+def full() -> Iterator[Task]:
+    """Yields the tutorial's experiment, and one cycle in a quarter of its epochs."""
+    for method in ("triangular", "triangular2"):
+        yield f"full/{method}-seed-42", Experiment(clr_method=method), None
+    once = Experiment(clr_method="one_cycle", num_epochs=24, max_lr=0.1, cycle_momentum=True)
+    yield "full/one_cycle-seed-42", once, None
+
+
 def record(task: Task) -> str:
     """Makes one run, saves it, and returns its name and test accuracy."""
     name, experiment, reading = task
@@ -94,16 +103,17 @@ def record(task: Task) -> str:
     return f"{name}  {run.test_accuracy:.4f}"
 
 
-STUDIES = {"claim": claim, "budgets": budgets, "cifar10": cifar10}
+STUDIES = {"claim": claim, "budgets": budgets, "cifar10": cifar10, "full": full}
+ONE_AT_A_TIME = ("cifar10", "full")  # One training has work for every core.
 
 
 def main() -> None:
     """Records what is missing of the study that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--jobs", type=int, help="runs at once (a core each; cifar10: one)")
+    parser.add_argument("--jobs", type=int, help="runs at once (default: of small ones one a core)")
     options = parser.parse_args()
-    jobs = options.jobs or (1 if options.study == "cifar10" else os.cpu_count() or 1)
+    jobs = options.jobs or (1 if options.study in ONE_AT_A_TIME else os.cpu_count() or 1)
     tasks = [t for t in STUDIES[options.study]() if not (RUNS / f"{t[0]}.json").exists()]
     (RUNS / options.study).mkdir(parents=True, exist_ok=True)
     # Read by TensorFlow and its libraries when a process starts.

@@ -1,8 +1,9 @@
 """PyTorch's side of throughput.py: MiniGoogLeNet, eager, channels_last, torch's CyclicLR.
 
-python benchmarks/peer_torch.py STEPS float32|bfloat16    (needs torch; prints seconds)
+python benchmarks/train_torch.py float32|bfloat16 STEPS EPOCHS MATRIX    (needs torch alone)
 """
 
+import json
 import sys
 import time
 
@@ -59,31 +60,43 @@ def network():
     return nn.Sequential(*stack, *head)
 
 
+def matrix_rate(dtype, side):
+    """Returns the flop/s of a large matrix product: the best of several."""
+    a = torch.randn(side, side).to(getattr(torch, dtype))
+    seconds = []
+    for _ in range(6):
+        begin = time.perf_counter()
+        torch.matmul(a, a)
+        seconds.append(time.perf_counter() - begin)
+    return 2 * side**3 / min(seconds)
+
+
 def main():
-    """Trains and prints the seconds."""
-    steps, dtype = int(sys.argv[1]), sys.argv[2]
+    """Trains and prints."""
+    dtype, (steps, epochs, side) = sys.argv[1], map(int, sys.argv[2:])
     model = network().to(memory_format=torch.channels_last).train()
     assert sum(p.numel() for p in model.parameters()) == 1_656_250
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CyclicLR(optimizer, 1e-7, 1e-2, 100, cycle_momentum=False)
-    x = torch.randn(64 * 8, 3, 32, 32)
-    y = torch.randint(0, 10, (64 * 8,))
+    schedule = torch.optim.lr_scheduler.CyclicLR(optimizer, 1e-7, 1e-2, steps, cycle_momentum=False)
+    x = torch.rand(64 * steps, 3, 32, 32).to(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (64 * steps,))
 
-    def train(count):
-        for step in range(count):
-            at = slice(step % 8 * 64, step % 8 * 64 + 64)
-            batch = x[at].to(memory_format=torch.channels_last)
+    def epoch():
+        for batch in torch.randperm(len(x)).split(64):
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-                loss = functional.cross_entropy(model(batch), y[at])
+                loss = functional.cross_entropy(model(x[batch]), y[batch])
             loss.backward()
             optimizer.step()
             schedule.step()
 
-    train(3)
+    epoch()
     begin = time.perf_counter()
-    train(steps)
-    print(time.perf_counter() - begin)
+    for _ in range(epochs):
+        epoch()
+    seconds = time.perf_counter() - begin
+    result = {"seconds": seconds, "matrix": matrix_rate(dtype, side)}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
