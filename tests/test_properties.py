@@ -90,6 +90,14 @@ def test_it_rises_to_the_turn_and_falls_from_there(policy, cycle):
     assert (steps[policy.step_size :] <= slack).all()
 
 
+@given(policies(modes=("triangular",)), COUNTS)
+def test_equal_halves_are_mirror_images(policy, place):
+    policy = replace(policy, step_size_down=None)
+    place %= policy.cycle_length
+    mirrored = policy.rate(policy.cycle_length - place)
+    assert policy.rate(place) == pytest.approx(mirrored, abs=1e-12 * policy.max_lr)
+
+
 @given(policies(modes=("triangular2",)), st.integers(0, 2000))
 def test_triangular2_halves_the_amplitude(policy, cycle):
     turn = policy.rate(cycle * policy.cycle_length + policy.step_size)
