@@ -273,9 +273,19 @@ class Run:
         with read_json(path, cls.FORMAT, "a run that clr.Run.save wrote") as values:
             values["experiment"] = Experiment(**values["experiment"])
             run = cls(**values)
-            if not isinstance(run.test_accuracy, float) or not run.history["loss"]:
-                raise ValueError("no epoch, or no accuracy")
+            run._check()
         return run
+
+    def _check(self) -> None:
+        """Raises an error if anything is missing, of the wrong type, or at odds with the rest."""
+        epochs = np.array(list(self.history.values()), float)  # Fails if they differ in length.
+        if not epochs.size or "loss" not in self.history:
+            raise ValueError("no epoch in the history")
+        if self.iterations_per_epoch != self.examples["train"] // self.experiment.batch_size:
+            raise ValueError("the iterations are not those of examples and batch size")
+        if np.array(self.confusion, int).shape != (len(self.classes), len(self.classes)):
+            raise ValueError("the confusion matrix does not fit the classes")
+        self.provenance(), self.classification_report()
 
 
 def build(experiment: Experiment, data: datasets.Dataset) -> keras.Model:

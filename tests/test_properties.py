@@ -174,6 +174,7 @@ def test_a_training_taken_up_again_has_the_rates_of_one_not_interrupted(model, p
 # What is kept in files
 
 
+AVERAGES = ("macro avg", "weighted avg")
 EXPERIMENTS = st.builds(
     Experiment,
     clr_method=st.sampled_from(METHODS),
@@ -197,18 +198,19 @@ def path(tmp_path_factory):
     experiment=EXPERIMENTS,
     losses=st.lists(st.floats(), min_size=1, max_size=5),
     name=st.text(),
-    confusion=st.lists(st.lists(st.integers(0, 10**6), max_size=3), max_size=3),
+    count=st.integers(0, 10**6),
 )
-def test_a_run_comes_back_from_its_file_as_it_was(path, experiment, losses, name, confusion):
+def test_a_run_comes_back_from_its_file_as_it_was(path, experiment, losses, name, count):
+    scores = {"precision": 0.5, "recall": 0.5, "f1-score": 0.5, "support": count}
     run = Run(
         experiment=experiment,
         history={"loss": losses, name: losses},
         iterations_per_epoch=10,
         classes=[name, "other"],
-        report={"accuracy": 0.5},
-        confusion=confusion,
+        report={"accuracy": 0.5, **{row: scores for row in [name, "other", *AVERAGES]}},
+        confusion=[[count, 0], [0, count]],
         parameters=1,
-        examples={"train": 1, "test": 1},
+        examples={"train": 10 * experiment.batch_size, "test": 1},
         seconds={"train": 1.0, "evaluate": 1.0},
         data=name,
         hardware={"processor": name, "cores": 1, "accelerators": []},

@@ -4,7 +4,9 @@
 def mend(app, pagename, templatename, context, doctree):
     """Takes the role of a list from the bibliography: its entries have a role of their own."""
     if "body" in context:
-        context["body"] = context["body"].replace('<div role="list" class="citation-list">', "<div>")
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation-list">', "<div>"
+        )
 
 
 def setup(app):
