@@ -1,5 +1,7 @@
 import os
+import shutil
 
+import pytest
 from hypothesis import settings
 
 # Before Keras is imported: no figure opens a window, and no log line stands between the results.
@@ -10,3 +12,44 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 settings.register_profile("some", max_examples=50, deadline=None)
 settings.register_profile("many", max_examples=10_000, deadline=None)
 settings.load_profile("some")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    candidates = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, candidates)), None)
+    if executable is None:
+        pytest.skip("no chromium on the path: apt-get install chromium, or your system's like")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=executable,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--no-first-run",
+            ],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def open_tab(browser):
+    """Opens a tab that reaches files only, with the lists of its requests and its complaints."""
+
+    def open_one(**options):
+        tab, requests, complaints = browser.new_page(**options), [], []
+        here = ("file:", "data:", "blob:")
+        tab.route(lambda url: not url.startswith(here), lambda route: route.abort())
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on(
+            "console",
+            lambda message: complaints.append(message.text) if message.type == "error" else None,
+        )
+        return tab, requests, complaints
+
+    return open_one

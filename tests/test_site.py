@@ -1,7 +1,6 @@
 """What every page of the site keeps to: read as files, and opened in a real browser."""
 
 import re
-import shutil
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -139,45 +138,14 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    candidates = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, candidates)), None)
-    if executable is None:
-        pytest.skip("no chromium on the path: apt-get install chromium, or your system's like")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=executable,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--no-first-run",
-            ],
-        )
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def visits(browser) -> dict[str, Visit]:
+def visits(open_tab) -> dict[str, Visit]:
     """Every page opened as a reader would from the folder: wide and light, then narrow and dark."""
-    return {name: visit(browser, path) for name, path in zip(names(PAGES), PAGES, strict=True)}
+    return {name: visit(open_tab, path) for name, path in zip(names(PAGES), PAGES, strict=True)}
 
 
-def visit(browser, path: Path) -> Visit:
+def visit(open_tab, path: Path) -> Visit:
     seen = Visit()
-    tab = browser.new_page(viewport={"width": 1280, "height": 800})
-    tab.route(
-        lambda url: not url.startswith(("file:", "data:", "blob:")), lambda route: route.abort()
-    )
-    tab.on("request", lambda request: seen.requests.append(request.url))
-    tab.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    tab.on(
-        "console",
-        lambda message: seen.complaints.append(message.text) if message.type == "error" else None,
-    )
+    tab, seen.requests, seen.complaints = open_tab(viewport={"width": 1280, "height": 800})
     tab.goto(path.as_uri(), wait_until="load")
     seen.formulas = tab.locator("span.math, div.math").count()
     if seen.formulas:
