@@ -135,6 +135,7 @@ class Visit:
     wider_by: int = 0
     culprits: list[str] = field(default_factory=list)
     backgrounds: list[str] = field(default_factory=list)
+    barriers: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,7 @@ def visit(open_tab, path: Path) -> Visit:
         tab.evaluate("MathJax.startup.promise")
     seen.typeset = tab.locator("span.math > mjx-container, div.math > mjx-container").count()
     seen.math_errors = tab.locator("mjx-merror, [data-mjx-error]").count()
+    seen.barriers += barriers(tab)
     tab.set_viewport_size({"width": 360, "height": 740})
     tab.evaluate("document.documentElement.dataset.theme = 'dark'")
     tab.wait_for_timeout(200)
@@ -169,8 +171,22 @@ def visit(open_tab, path: Path) -> Visit:
         """[...document.querySelectorAll('.bd-article img')]
            .map(e => getComputedStyle(e).backgroundColor)"""
     )
+    seen.barriers += barriers(tab)
     tab.close()
     return seen
+
+
+def barriers(tab) -> list[str]:
+    """What axe-core finds that would keep a reader out, such as too little contrast."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{finding['id']}: {node['html'][:150]}"
+        for finding in found
+        if finding["impact"] in ("serious", "critical")
+        for node in finding["nodes"][:2]
+    ]
 
 
 def offenders(visits: dict[str, Visit], what) -> dict[str, object]:
@@ -203,12 +219,37 @@ def test_figures_stay_transparent_in_dark_mode(visits):
     assert not offenders(visits, lambda v: [c for c in v.backgrounds if c not in clear])
 
 
-def test_the_search_finds_a_word_of_the_book(browser):
+def test_nothing_keeps_a_reader_out(visits):
+    assert not offenders(visits, lambda v: v.barriers)
+
+
+@pytest.mark.parametrize("words", ["triangular2", "range test"])
+def test_the_search_finds_words_of_the_book(browser, words):
     tab = browser.new_page()
-    tab.goto((SITE / "search.html").as_uri() + "?q=triangular2")
+    tab.goto((SITE / "search.html").as_uri() + f"?q={words}")
     tab.wait_for_selector("#search-results li a", timeout=20_000)
     assert tab.locator("#search-results li a").count() >= 2
     tab.close()
+
+
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_the_cheat_sheet_prints_on_one_sheet(browser, paper):
+    tab = browser.new_page()
+    tab.goto((SITE / "book/cheat_sheet.html").as_uri())
+    assert tab.pdf(format=paper).count(b"/Type /Page\n") == 1
+    tab.close()
+
+
+def test_the_site_is_small():
+    sizes = {path: path.stat().st_size for path in SITE.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 15e6
+
+
+def test_the_landing_page_is_light(open_tab):
+    tab, requests, _ = open_tab()
+    tab.goto((SITE / "book/intro.html").as_uri(), wait_until="load")
+    paths = {Path(unquote(urlsplit(url).path)) for url in requests if url.startswith("file:")}
+    assert sum(path.stat().st_size for path in paths if path.is_file()) < 1e6
 
 
 def test_the_index_leads_to_the_book(browser):
