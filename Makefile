@@ -41,7 +41,7 @@ RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint serve refresh record bench lock url clean FORCE
+.PHONY: help book test fuzz lint serve refresh record bench lock url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the sit
 	CLR_PROFILE=quick $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart=0 \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		tests $(NOTEBOOKS)
+
+fuzz: $(VENV)/.package  ## Try ten thousand examples of each property and of each damaged file
+	$(BIN)/pytest -n 2 --hypothesis-profile=many tests/test_properties.py tests/test_fuzz.py
 
 lint: $(VENV)/.package  ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

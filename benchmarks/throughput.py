@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import measured, quartiles, ratios, write
 
-REPEATS, STEPS, EPOCHS = 3, 30, 2
+REPEATS, STEPS, EPOCHS = 3, 10, 2
 MATRIX = 4096  # Side of the product that says what rate of arithmetic can be attained.
 HERE = Path(__file__).resolve().parent
 
