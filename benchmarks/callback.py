@@ -8,7 +8,7 @@ from harness import interleaved, quartiles, ratios, write
 
 import clr
 
-STEPS, REPEATS = 2000, 15
+STEPS, REPEATS = 1000, 15
 X = np.random.default_rng(0).normal(size=(STEPS, 8)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
 CYCLE: dict[str, Any] = {"base_lr": 1e-4, "max_lr": 1e-2, "step_size": 500}
