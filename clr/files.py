@@ -67,7 +67,7 @@ def read_json(path: str | os.PathLike, form: str, what: str) -> Iterator[dict[st
         if values.pop("format") != form:
             raise ValueError(f'"format" is not "{form}"')
         yield values
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except Exception as error:  # Damage shows as errors of many kinds.
         raise ValueError(
             f"{path} is not {what}, or it is damaged: {type(error).__name__}: {error}"
         ) from error

@@ -1,12 +1,13 @@
-"""Sphinx extension: mends what a screen reader would stumble over in the pages' HTML."""
+"""Sphinx extension: mends what would keep a reader without eyes or mouse out of a page."""
 
 
 def mend(app, pagename, templatename, context, doctree):
-    """Takes the role of a list from the bibliography: its entries have a role of their own."""
-    if "body" in context:
-        context["body"] = context["body"].replace(
-            '<div role="list" class="citation-list">', "<div>"
-        )
+    """Changes the page's body."""
+    body = context.get("body", "")
+    # The entries of the bibliography have a role of their own, which is none of a list's.
+    body = body.replace('<div role="list" class="citation-list">', "<div>")
+    # On narrow windows a table scrolls: by keyboard too, once it can be reached.
+    context["body"] = body.replace('<table class="', '<table tabindex="0" class="')
 
 
 def setup(app):
