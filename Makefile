@@ -55,7 +55,7 @@ test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the sit
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		tests $(NOTEBOOKS)
 
-fuzz: $(VENV)/.package  ## Try ten thousand examples of each property and of each damaged file
+fuzz: $(VENV)/.package  ## Try many more examples of each property and of damaged files than the tests do
 	$(BIN)/pytest -n 2 --hypothesis-profile=many tests/test_properties.py tests/test_fuzz.py
 
 lint: $(VENV)/.package  ## Check style (ruff) and types (mypy)

@@ -1,6 +1,7 @@
 """What augmentation costs: against Keras's former ImageDataGenerator, and in a training."""
 
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,18 @@ from harness import interleaved, quartiles, ratios, write
 import clr
 
 IMAGES, REPEATS = 2048, 7
+
+
+def compared(seconds: dict[str, list[float]], against: str, ratio: str) -> list[dict[str, Any]]:
+    """Returns a row for each contestant, with its seconds over those of one of them."""
+    return [
+        {
+            "contestant": name,
+            "images/s": quartiles([IMAGES / s for s in values]),
+            ratio: ratios(values, seconds[against]),
+        }
+        for name, values in seconds.items()
+    ]
 
 
 def main() -> None:
@@ -34,14 +47,7 @@ def main() -> None:
             next(batches)
 
     seconds = interleaved({"clr's layers": ours, "ImageDataGenerator": theirs}, REPEATS)
-    rows = [
-        {
-            "contestant": name,
-            "images/s": quartiles([IMAGES / s for s in values]),
-            "time over ImageDataGenerator's": ratios(values, seconds["ImageDataGenerator"]),
-        }
-        for name, values in seconds.items()
-    ]
+    rows = compared(seconds, "ImageDataGenerator", "time over ImageDataGenerator's")
     about = f"shifts and flips of {IMAGES} images of 32x32x3, {REPEATS} repeats"
     write("augmentation", rows, about, "time over ImageDataGenerator's")
 
@@ -56,14 +62,7 @@ def main() -> None:
         return lambda: model.fit(batches, epochs=1, shuffle=False, verbose=0)
 
     seconds = interleaved({"plain": training(False), "augmented": training(True)}, REPEATS)
-    rows = [
-        {
-            "contestant": name,
-            "images/s": quartiles([IMAGES / s for s in values]),
-            "times a plain epoch": ratios(values, seconds["plain"]),
-        }
-        for name, values in seconds.items()
-    ]
+    rows = compared(seconds, "plain", "times a plain epoch")
     about = f"an epoch of MiniGoogLeNet, width 1, float32, {IMAGES} images, {REPEATS} repeats"
     write("augmented_epoch", rows, about, "times a plain epoch")
 

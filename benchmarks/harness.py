@@ -38,7 +38,7 @@ def interleaved(contestants: dict[str, Callable[[], Any]], repeats: int) -> dict
 
 
 def measured(command: list[str], **options: Any) -> tuple[str, float, float]:
-    """Returns what a command prints, its seconds, and the peak memory of its processes in MiB.
+    """Returns what a command prints, its seconds, and its largest process's peak memory in MiB.
 
     Args:
         command: Program and arguments.

@@ -1,4 +1,4 @@
-"""Runs a command, and prints the peak memory of its processes, in MiB, on a last line."""
+"""Runs a command, and prints the peak memory of its largest process, in MiB, on a last line."""
 
 import resource
 import subprocess

@@ -8,7 +8,7 @@ from hypothesis import settings
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# `make test` tries some examples of each property, `make fuzz` ten thousand.
+# `make test` tries some examples of each property, `make fuzz` many.
 settings.register_profile("some", max_examples=50, deadline=None)
 settings.register_profile("many", max_examples=10_000, deadline=None)
 settings.load_profile("some")
