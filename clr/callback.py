@@ -1,14 +1,19 @@
 """`CyclicLR` and `OneCycleLR`: the policies as Keras callbacks."""
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from clr.momentum import cycle_momentum
 from clr.policies import CyclicPolicy, OneCyclePolicy
+
+
+AHEAD = 256  # Batches whose rates are computed together: one by one each takes twice as long.
 
 
 class PolicyCallback(keras.callbacks.Callback):
@@ -77,16 +82,19 @@ class PolicyCallback(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         self._accumulation = optimizer.gradient_accumulation_steps or 1
         self._batches_before = self._batches()
+        self._ahead = range(0)
         if not self._judged:
             self._judged = True
             self._warn_of_a_cycle_cut_short(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Sets the rate for this batch. Nothing is read back from the device."""
-        lr = float(self.policy.rate(self._place(batch)))
+        if batch not in self._ahead:
+            self._look_ahead(batch)
+        place = batch - self._ahead.start
         # Through `self.model`, each time: on JAX a rate set on a kept optimizer is ignored.
-        self.model.optimizer.learning_rate = lr
-        self.history["lr"].append(lr)
+        _assign(self.model.optimizer.learning_rate, self._tensors[place])
+        self.history["lr"].append(self._rates[place])
         self.history["iterations"].append(len(self.history["iterations"]) + 1)
         if self.cycle_momentum:
             self.history["momentum"].append(float(self.policy.momentum(self._place(batch))))
@@ -106,8 +114,17 @@ class PolicyCallback(keras.callbacks.Callback):
         # The public `iterations` drops the remainder under gradient accumulation.
         return _whole(optimizer._iterations)
 
-    def _place(self, batch: int) -> int:
+    def _place(self, batch: Any) -> Any:
         return (self._batches_before + batch) // self._accumulation - self._origin
+
+    def _look_ahead(self, batch: int) -> None:
+        """Computes the rates of this batch and of those that follow it in the epoch."""
+        end = min(batch + AHEAD, max(self.params.get("steps") or math.inf, batch + 1))
+        self._ahead = range(batch, end)
+        rates = self.policy.rate(self._place(np.arange(batch, end)))
+        self._rates = rates.tolist()
+        dtype = self.model.optimizer.learning_rate.dtype
+        self._tensors = keras.ops.unstack(keras.ops.convert_to_tensor(rates, dtype))
 
     def _begin_cycle_if_asked(self) -> bool:
         if asked := self._reset_asked:
@@ -333,3 +350,11 @@ class OneCycleLR(PolicyCallback):
 
 def _whole(variable: Any) -> int:
     return int(keras.ops.convert_to_tensor(variable))
+
+
+def _assign(variable: keras.Variable, tensor: Any) -> None:
+    if keras.backend.backend() == "tensorflow":
+        # Keras's own `assign` also makes a tensor to read the new value from, which no one does.
+        variable.value.assign(tensor, read_value=False)
+    else:
+        variable.assign(tensor)
