@@ -12,7 +12,6 @@ import numpy as np
 from clr.momentum import cycle_momentum
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
-
 AHEAD = 256  # Batches whose rates are computed together: one by one each takes twice as long.
 
 
@@ -93,7 +92,7 @@ class PolicyCallback(keras.callbacks.Callback):
             self._look_ahead(batch)
         place = batch - self._ahead.start
         # Through `self.model`, each time: on JAX a rate set on a kept optimizer is ignored.
-        _assign(self.model.optimizer.learning_rate, self._tensors[place])
+        assign(self.model.optimizer.learning_rate, self._tensors[place])
         self.history["lr"].append(self._rates[place])
         self.history["iterations"].append(len(self.history["iterations"]) + 1)
         if self.cycle_momentum:
@@ -352,7 +351,8 @@ def _whole(variable: Any) -> int:
     return int(keras.ops.convert_to_tensor(variable))
 
 
-def _assign(variable: keras.Variable, tensor: Any) -> None:
+def assign(variable: keras.Variable, tensor: Any) -> None:
+    """Puts a tensor into a variable, as cheaply as the backend can."""
     if keras.backend.backend() == "tensorflow":
         # Keras's own `assign` also makes a tensor to read the new value from, which no one does.
         variable.value.assign(tensor, read_value=False)

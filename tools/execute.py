@@ -36,7 +36,10 @@ def execute(notebook: Path, output: Path, parameters: dict[str, str]) -> None:
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
         executed = nbformat.read(raw, as_version=4)
+    took = executed.metadata.papermill
     tidy(executed)
+    if not (output.exists() and output.samefile(notebook)):  # In place, each time would differ.
+        executed.metadata["executed"] = {"seconds": took.duration, "finished": took.end_time}
     nbformat.validate(executed)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:

@@ -1,19 +1,31 @@
 """Draws the pictures that are committed, from the code that they illustrate.
 
-`book/_static/policies.svg` is the landing page's, `book/_static/own_model.svg` the README's: the
-second comes from running the README's own example.
+In `book/_static`: `waves.svg` and `policies.svg` are the landing page's, `card.png` is what a link
+to the book shows elsewhere, and `own_model.svg` is the README's, drawn by running its own example.
 """
 
+import io
 import re
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 
-from clr import CyclicPolicy, plots
+from clr import CyclicPolicy, Run, plots, recorded
+from clr.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC = ROOT / "book" / "_static"
+SHOWN = "cifar10/triangular-seed-42"  # The recorded run of `waves.svg` and `card.png`.
+# The curves are drawn once, from left to right, for readers who don't mind motion.
+MOTION = """<style>
+@media (prefers-reduced-motion: no-preference) {
+  g[id^="curve"] { animation: draw 4.5s linear; }
+}
+@keyframes draw { from { clip-path: inset(0 100% 0 0); } to { clip-path: inset(0); } }
+</style>
+"""
 
 
 def policies() -> None:
@@ -29,6 +41,55 @@ def policies() -> None:
         ax.set_title(mode, fontsize=14)
         ax.set_yticks([policy.base_lr, policy.max_lr], ["base_lr", "max_lr"], fontsize=13)
     save(figure, "policies.svg")
+
+
+def waves() -> None:
+    """Draws a recorded training: the rate of every iteration, and the loss of every epoch."""
+    run = recorded(SHOWN)[SHOWN]
+    figure, (upper, lower) = plt.subplots(
+        2, 1, figsize=(7.2, 3.4), sharex=True, layout="constrained", height_ratios=(2, 3)
+    )
+    rate_and_loss(run, upper, lower)
+    upper.set_ylabel("rate", fontsize=13)
+    upper.set_yticks([0, run.experiment.max_lr], ["low", "high"], fontsize=13)
+    lower.set_ylabel("loss", fontsize=13)
+    lower.set_xlabel("epoch", fontsize=13)
+    lower.legend(fontsize=13)
+    for number, line in enumerate([*upper.lines, *lower.lines]):
+        line.set_gid(f"curve-{number}")
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    drawn = buffer.getvalue().replace("<defs>", MOTION + "<defs>", 1)
+    write_atomically(STATIC / "waves.svg", drawn.encode())
+    print("drew book/_static/waves.svg")
+
+
+def card() -> None:
+    """Draws the card that a link to the book shows elsewhere: 1200 by 630 pixels."""
+    figure = plt.figure(figsize=(12, 6.3), dpi=100, facecolor="white")
+    figure.text(0.06, 0.83, "Cyclical learning rates", fontsize=50, color="#222222", weight="bold")
+    figure.text(0.06, 0.72, "a book and a library for Keras 3", fontsize=28, color="#555555")
+    upper = figure.add_axes((0.06, 0.36, 0.88, 0.27))
+    lower = figure.add_axes((0.06, 0.07, 0.88, 0.25), sharex=upper)
+    rate_and_loss(recorded(SHOWN)[SHOWN], upper, lower)
+    for ax, name in ((upper, "learning rate"), (lower, "loss")):
+        ax.set_axis_off()
+        ax.text(1, 1, name, transform=ax.transAxes, ha="right", va="top", fontsize=20)
+        for line in ax.lines:
+            line.set_linewidth(4)
+    figure.savefig(STATIC / "card.png", facecolor="white", metadata={"Software": None})
+    plt.close(figure)
+    print("drew book/_static/card.png")
+
+
+def rate_and_loss(run: Run, upper: plt.Axes, lower: plt.Axes) -> None:
+    """Draws the rate into one panel and the loss into another, over the same epochs."""
+    rates = run.rates()
+    upper.plot(np.arange(len(rates)) / run.iterations_per_epoch, rates, "C0", linewidth=2.4)
+    epochs = np.arange(1, len(run.history["loss"]) + 1)
+    lower.plot(epochs, run.history["val_loss"], "C1", linewidth=2.4, label="on test images")
+    lower.plot(epochs, run.history["loss"], "C1:", linewidth=2.4, label="in training")
 
 
 def own_model() -> None:
@@ -53,11 +114,13 @@ def save(figure: plt.Figure, name: str) -> None:
 
 
 def main() -> None:
-    """Draws both."""
+    """Draws them all."""
     matplotlib.use("agg")
     plots.use_style()
     plt.rcParams["svg.hashsalt"] = "clr"
     policies()
+    waves()
+    card()
     own_model()
 
 

@@ -2,7 +2,7 @@
 
     python tools/record.py claim       chapter 4: a grid of constant rates, and range test with CLR
     python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
-    python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, a quarter as wide, 12 epochs
+    python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrower network
     python tools/record.py full        chapter 6: the experiment at its full size, for a GPU
 
 Resumable: a run that has its file is not made again (to have it anew, delete the file), and one

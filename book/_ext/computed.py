@@ -1,0 +1,83 @@
+"""Sphinx extension: values that pages of prose show, computed when the site is made.
+
+A page says `{{ name }}` and gets what stands here under that name: from the recorded runs and
+measurements, and from the chapters as they were just executed.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+
+MISSING = "not yet recorded"
+
+
+def headline(book: Path) -> dict[str, str]:
+    """Returns the landing page's results."""
+    from clr import recorded
+
+    def accuracy(pattern: str) -> float | None:
+        found = [run.test_accuracy for run in recorded(pattern).values()]
+        return float(np.mean(found)) if found else None
+
+    by_rate: dict[str, list[float]] = {}
+    for name, run in recorded("claim/constant-*").items():
+        by_rate.setdefault(name.rsplit("-seed-")[0], []).append(run.test_accuracy)
+    measured = book / "benchmarks" / "callback.json"
+    rows = json.loads(measured.read_text("utf-8"))["rows"] if measured.exists() else []
+    costs = [r["times a bare step"]["median"] for r in rows if r["contestant"] == "CyclicLR"]
+    return {
+        "cifar10_triangular": share(accuracy("cifar10/triangular-*")),
+        "cifar10_constant": share(accuracy("cifar10/constant-*")),
+        "found_by_test": share(accuracy("claim/valley-*")),
+        "found_by_grid": share(max(map(np.mean, by_rate.values()), default=None)),
+        "rates_tried": str(len(by_rate)),
+        "callback_cost": f"{costs[0] - 1:.0%}" if costs else MISSING,
+    }
+
+
+def share(value: float | None) -> str:
+    """Returns an accuracy as it stands on a page."""
+    return MISSING if value is None else f"{value:.1%}"
+
+
+def status(chapters: Path) -> dict[str, str]:
+    """Returns the table of the chapters' executions, and the machines they ran on."""
+    rows = ["chapter | cells run | outcome | profile | seconds | finished (UTC)"]
+    rows.append(" | ".join(["---"] * 6))
+    machines = set()
+    for path in sorted(chapters.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        run = [cell for cell in code if cell.execution_count]
+        errors = [o for cell in code for o in cell.outputs if o.output_type == "error"]
+        said = "".join(o.get("text", "") for o in code[-1].outputs).strip()
+        # As `clr.made_with` says it, the machine last.
+        profile = re.search(r"in the profile '(\w+)'", said)
+        machines |= {said.rstrip(".").rsplit(". ", 1)[-1]} if profile else set()
+        took = notebook.metadata.get("executed")  # As `tools/execute.py` left it.
+        cells = [
+            f"{{doc}}`/notebooks/{path.stem}`",
+            f"{len(run)}/{len(code)}",
+            "an error" if errors else "no error",
+            profile[1] if profile else "",
+            f"{took['seconds']:.0f}" if took else "",
+            took["finished"][:16].replace("T", " ") if took else "",
+        ]
+        rows.append(" | ".join(cells))
+    return {"status": "\n".join(rows), "machines": "; ".join(sorted(machines))}
+
+
+def compute(app, config):
+    """Gives the pages their values."""
+    source = Path(app.srcdir)
+    values = headline(source / "book") | status(source / "notebooks")
+    config.myst_substitutions = {**config.myst_substitutions, **values}
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("config-inited", compute)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
