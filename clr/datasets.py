@@ -13,6 +13,8 @@ import numpy as np
 
 from clr.policies import checked_count, checked_share
 
+# Rows that scikit-learn's report adds to those of the classes.
+REPORTED = ("accuracy", "micro avg", "macro avg", "weighted avg")
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
@@ -250,6 +252,11 @@ def prepare(
     """
     if len(classes) < 2:
         raise ValueError(f"`classes` must name at least two classes. Received: classes={classes!r}")
+    if set(classes) & set(REPORTED):
+        raise ValueError(
+            f"`classes` must not be named as rows of the report are ({', '.join(REPORTED)}). "
+            f"Received: classes={classes!r}"
+        )
     train, test = _scaled("x_train", x_train), _scaled("x_test", x_test)
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(

@@ -181,6 +181,8 @@ class RangeTest:
         if len(curve):
             # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
             ax.set_ylim(top=curve.max() + (0.1 * np.ptp(curve) or 1.0))
+            if curve.min() >= 0:
+                ax.set_ylim(bottom=max(0, ax.get_ylim()[0]))  # The margin would go below.
         ax.set(
             xlabel="learning rate",
             ylabel="validation loss" if self.config["validation_every"] else "loss",

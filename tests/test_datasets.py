@@ -120,6 +120,7 @@ def test_prepare_takes_bytes_and_columns_of_labels():
     ("argument", "value", "echo"),
     [
         ("classes", ("a",), "('a',)"),
+        ("classes", ("a", "accuracy", "c"), "'accuracy'"),
         ("x_train", np.zeros((6, 4, 4)), "(6, 4, 4)"),
         ("x_train", np.zeros((0, 4, 4, 1)), "(0, 4, 4, 1)"),
         ("x_test", np.zeros((2, 4, 5, 1)), "(4, 5, 1)"),

@@ -630,6 +630,12 @@ def test_a_plot_of_a_curve_without_an_answer_is_drawn_without_marks():
     assert axes.get_ylabel() == "validation loss"
 
 
+def test_a_plot_of_a_loss_that_is_never_negative_begins_at_zero_at_the_lowest():
+    falling = [10.0] * 30 + [0.01] * 30
+    assert curve(falling).plot().get_ylim()[0] == 0
+    assert curve([loss - 5 for loss in falling]).plot().get_ylim()[0] < -4
+
+
 def test_a_result_survives_json_and_half_a_file_is_never_left(shared, tmp_path, monkeypatch):
     result = lr_range_test(shared, X, Y, num_steps=30, verbose=0)
     path = tmp_path / "curve.json"
