@@ -41,7 +41,7 @@ RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test fuzz lint serve refresh record bench lock url clean FORCE
+.PHONY: help book test fuzz lint serve refresh record bench audit lock url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and J
 	@failed=0; for benchmark in callback augmentation throughput growth book; do \
 		$(BIN)/python benchmarks/$$benchmark.py $(PEERS)/bin/python || failed=1; \
 	done; exit $$failed
+
+audit: $(VENV)/.package  ## Look up known vulnerabilities of the pinned packages (asks pypi.org)
+	$(BIN)/uv tool run pip-audit --strict --disable-pip --requirement requirements.txt
 
 lock: $(VENV)/.package  ## Compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev \

@@ -22,6 +22,7 @@ def headline(book: Path) -> dict[str, str]:
         found = [run.test_accuracy for run in recorded(pattern).values()]
         return float(np.mean(found)) if found else None
 
+    cifar10 = recorded("cifar10/*").values()
     by_rate: dict[str, list[float]] = {}
     for name, run in recorded("claim/constant-*").items():
         by_rate.setdefault(name.rsplit("-seed-")[0], []).append(run.test_accuracy)
@@ -31,6 +32,7 @@ def headline(book: Path) -> dict[str, str]:
     return {
         "cifar10_triangular": share(accuracy("cifar10/triangular-*")),
         "cifar10_constant": share(accuracy("cifar10/constant-*")),
+        "cifar10_data": next((run.data for run in cifar10), MISSING),
         "found_by_test": share(accuracy("claim/valley-*")),
         "found_by_grid": share(max(map(np.mean, by_rate.values()), default=None)),
         "rates_tried": str(len(by_rate)),
