@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from clr import Run, datasets
 from clr.range_test import RangeTest
@@ -112,3 +113,37 @@ def test_an_archive_of_images(folder, seed):
     except ValueError:
         return
     assert data.x_train.shape[1:] == (32, 32, 3) and len(data.x_train) == len(data.y_train)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes of two images each, and the first image of one in every format."""
+    folder = tmp_path_factory.mktemp("photos")
+    noise = np.random.default_rng(0).integers(256, size=(4, 12, 16, 3), dtype="uint8")
+    for number, pixels in enumerate(noise):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    formats = {}
+    for ending in ("png", "jpeg", "gif", "bmp"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise[0]).save(buffer, ending)
+        formats[ending] = buffer.getvalue()
+    (folder / "a" / "0.png").unlink()
+    return folder, formats
+
+
+@given(seed=st.integers(0, 2**32), ending=st.sampled_from(("png", "jpeg", "gif", "bmp")))
+def test_an_image_in_a_folder(photos, seed, ending):
+    folder, formats = photos
+    path = folder / "a" / f"0.{ending}"
+    path.write_bytes(damaged(formats[ending], seed))
+    try:
+        data = datasets.image_folder(folder, image_size=(8, 8), validation_split=0.5)
+    except ValueError as error:
+        assert f"a/0.{ending}" in str(error)
+        return
+    finally:
+        path.unlink()
+    assert data.x_train.shape == data.x_test.shape == (2, 8, 8, 3)
+    assert np.isfinite(data.x_train).all()
