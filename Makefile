@@ -41,10 +41,10 @@ RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test fuzz lint serve refresh record bench audit lock url clean FORCE
+.PHONY: help book test colab-check fuzz lint serve refresh record bench audit lock url clean FORCE
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 book: $(SITE)/index.html  ## Execute the notebooks and render the site, as far as either is out of date
 	@echo "The book is in $(SITE)/index.html"
@@ -54,6 +54,10 @@ test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the sit
 	CLR_PROFILE=quick $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart=0 \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		tests $(NOTEBOOKS)
+
+# ONLY="02_policies 12_performance" checks some; PINS=FILE takes the versions from a newer list.
+colab-check: $(VENV)/.package  ## Execute the notebooks as a fresh Colab runtime does (ONLY=... for some)
+	$(BIN)/python tools/colab_check.py $(ONLY) $(if $(PINS),--pins $(PINS))
 
 fuzz: $(VENV)/.package  ## Try many more examples of each property and of damaged files than the tests do
 	$(BIN)/pytest -n 2 --hypothesis-profile=many tests/test_properties.py tests/test_fuzz.py

@@ -4,13 +4,14 @@ The callback is `CyclicLR`, the same inside the compiled step `CyclicalLearningR
 the one formula in `clr.policies`. `Experiment`, `train` and `Run` do the tutorial's training.
 """
 
-from clr import datasets, plots, policies
+from clr import datasets, plots, policies, runtime
 from clr.callback import CyclicLR, OneCycleLR
 from clr.models import MiniGoogLeNet
 from clr.momentum import cycle_momentum
 from clr.policies import CyclicPolicy, OneCyclePolicy
 from clr.range_test import lr_range_test
 from clr.records import recorded, recorded_range_tests
+from clr.runtime import prepare
 from clr.schedule import CyclicalLearningRate, OneCycleLearningRate
 from clr.snapshots import Snapshots
 from clr.training import Experiment, Run, build, made_with, resolve_profile, train
@@ -33,8 +34,10 @@ __all__ = [
     "made_with",
     "plots",
     "policies",
+    "prepare",
     "recorded",
     "recorded_range_tests",
     "resolve_profile",
+    "runtime",
     "train",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clr import datasets, plots
 from clr.files import check_writable, write_atomically
+from clr.runtime import prepare
 from clr.training import PROFILES, Experiment, train
 
 
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.pop("command")
     output, profile, run_dir = (options.pop(name) for name in ("output", "profile", "run_dir"))
     try:
+        prepare(profile)
         experiment = Experiment.from_profile(profile, **options)
         data = datasets.load(experiment.dataset)
         check_writable(output)

@@ -361,6 +361,8 @@ def train(
     snapshots = [Snapshots(c, run_dir) for c in cycle if isinstance(c, CyclicLR)]
     checkpoints = Checkpoints(run_dir, experiment) if run_dir is not None else None
     done = checkpoints.resume(model) if checkpoints else 0
+    if done and verbose:
+        print(f"going on after epoch {done} of {experiment.num_epochs}", flush=True)
     started, clock = datetime.now(UTC), time.perf_counter()
     history = model.fit(
         batches,

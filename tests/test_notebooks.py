@@ -71,6 +71,11 @@ def test_it_has_one_cell_of_parameters_with_the_profile(notebook):
     assert notebook.cells.index(parameters) <= 3, "before anything is computed"
 
 
+def test_the_machine_is_made_ready_before_anything_is_computed(notebook):
+    (ready,) = [i for i, cell in enumerate(code(notebook)) if "clr.prepare(PROFILE)" in cell.source]
+    assert ready == 2, "with the imports, after the parameters"
+
+
 def test_it_was_executed_whole_and_in_order(notebook):
     counts = [cell.execution_count for cell in code(notebook)]
     assert counts == list(range(1, len(counts) + 1)), "make refresh executes it"

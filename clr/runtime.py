@@ -1,0 +1,88 @@
+"""The machine a notebook runs on: its GPU, and what a disconnected session goes on from."""
+
+import hashlib
+import json
+import os
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+from clr.training import Experiment, accelerators, resolve_profile
+
+ON_COLAB = "google.colab" in sys.modules  # Colab's kernels come with it.
+DRIVE = Path("/content/drive")
+
+
+def prepare(profile: str = "auto") -> None:
+    """Makes the machine ready for a chapter, before anything is computed.
+
+    TensorFlow takes a GPU's memory as it needs it, and not all of it at the start, unless the
+    environment variable `TF_FORCE_GPU_ALLOW_GROWTH` says otherwise. It reads that when it first
+    looks for GPUs, so a later call changes nothing. The full profile without a GPU or TPU draws a
+    warning that names the remedy.
+
+    Args:
+        profile: `"full"`, `"quick"` or `"auto"`; see `clr.resolve_profile`.
+
+    Raises:
+        ValueError: An unknown profile.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    if resolve_profile(profile) == "full" and not accelerators():
+        warnings.warn(
+            "The full profile is made for a GPU, and there is none here. On Colab choose one with "
+            "Runtime > Change runtime type, then Run all; or take the quick profile.",
+            stacklevel=2,
+        )
+
+
+def run_dir(
+    experiment: Experiment, folder: str | Path | None = None, drive: bool = False
+) -> Path | None:
+    """Returns the folder for an experiment's checkpoints, to pass to `clr.train`.
+
+    Each experiment has one of its own, so that going on with one and beginning another need no
+    other folder. What is kept on Colab itself outlives a kernel that was restarted; what is kept
+    on Google Drive, also a runtime that was taken away.
+
+    Args:
+        experiment: What is trained.
+        folder: What holds these folders; with `drive`, on the Drive. Defaults to `clr-runs` on
+            Colab and to no checkpoints elsewhere.
+        drive: Whether to mount Google Drive, which only Colab can, and keep them there.
+
+    Returns:
+        The folder, or `None` for no checkpoints.
+
+    Raises:
+        ValueError: `drive` elsewhere than on Colab.
+    """
+    if folder is None and (ON_COLAB or drive):
+        folder = "clr-runs"
+    if folder is None:
+        return None
+    if drive:
+        if not ON_COLAB:
+            raise ValueError(
+                "`drive` must be False elsewhere than on Colab: name a `folder` of this machine. "
+                f"Received: drive={drive!r}"
+            )
+        from google.colab import drive as google_drive
+
+        google_drive.mount(str(DRIVE))
+        folder = DRIVE / "MyDrive" / folder
+    said = json.dumps(asdict(experiment), sort_keys=True).encode()
+    return Path(folder) / f"{experiment.clr_method}-{hashlib.sha256(said).hexdigest()[:8]}"
+
+
+def offer_download(path: str | Path | None) -> None:
+    """Offers a file to the browser on Colab, where it would go with the runtime; else does nothing.
+
+    Args:
+        path: The file.
+    """
+    if ON_COLAB:
+        from google.colab import files
+
+        files.download(str(path))
