@@ -17,6 +17,8 @@ BIN := $(VENV)/bin
 SRC := _build/src
 SITE := _build/site
 PEERS := _build/peers
+# The other backends of Keras: environments without TensorFlow.
+BACKENDS := _build/jax _build/torch
 
 # The book's numbers come from TensorFlow; its start-up messages are of no use to anyone here.
 export KERAS_BACKEND := tensorflow
@@ -28,9 +30,15 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 export MALLOC_TOP_PAD_ := 268435456
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where pip is told to look for packages, a PyTorch without CUDA perhaps, uv looks as well.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # A backend named from outside would take the figures out of the notebooks.
 unexport MPLBACKEND
 
+# The tests of the package alone. Those of the book, its tools and pages need more than a backend.
+ON_ANY_BACKEND := $(addprefix tests/test_,$(addsuffix .py,backends callback checkpoints datasets \
+	faults matrix methods models momentum normalization one_cycle policies properties range_test \
+	records schedule snapshots training))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PACKAGE := $(wildcard clr/*.py)
 PAGES := _config.yml _toc.yml \
@@ -41,7 +49,7 @@ RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test colab-check fuzz lint serve refresh record bench audit lock url clean FORCE
+.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench audit lock url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +66,21 @@ test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the sit
 # ONLY="02_policies 12_performance" checks some; PINS=FILE takes the versions from a newer list.
 colab-check: $(VENV)/.package  ## Execute the notebooks as a fresh Colab runtime does (ONLY=... for some)
 	$(BIN)/python tools/colab_check.py $(ONLY) $(if $(PINS),--pins $(PINS))
+
+test-all: test  ## What `make test` does, the slow tests (twenty kills), and the other backends (an hour)
+	$(BIN)/pytest -m slow tests
+	$(MAKE) backends
+
+# One after the other: each takes both cores as it is. What JAX compiles, every operation of an
+# uncompiled training on its own, it keeps for the next test and the next time.
+JAX_CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/_build/jax-cache \
+	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+backends: $(BACKENDS:%=%/.installed)  ## Test the package on JAX and on PyTorch, without TensorFlow
+	@failed=0; for backend in $(BACKENDS:_build/%=%); do \
+		echo "Keras on $$backend"; \
+		KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR) $(JAX_CACHE) _build/$$backend/bin/python -m pytest -n 2 \
+			--dist loadfile --max-worker-restart=0 $(ON_ANY_BACKEND) || failed=1; \
+	done; exit $$failed
 
 fuzz: $(VENV)/.package  ## Try many more examples of each property and of damaged files than the tests do
 	$(BIN)/pytest -n 2 --hypothesis-profile=many tests/test_properties.py tests/test_fuzz.py
@@ -118,6 +141,12 @@ $(VENV)/.package: pyproject.toml $(VENV)/.requirements
 $(PEERS)/.torch: pyproject.toml | $(VENV)/.package
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
 	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --requirements pyproject.toml --extra peers
+	@touch $@
+
+$(BACKENDS:%=%/.installed): _build/%/.installed: pyproject.toml requirements.txt | $(VENV)/.package
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --requirements pyproject.toml \
+		--extra check-$* --constraint requirements.txt
 	@touch $@
 
 # --- the book -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """`CyclicLR` and `OneCycleLR`: the policies as Keras callbacks."""
 
-import math
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,6 +42,8 @@ class PolicyCallback(keras.callbacks.Callback):
         self._optimizer: Any = None
         self._origin = 0  # The optimizer's count of updates at which the first cycle began.
         self._reset_asked = False
+        self._batches_before = 0  # The optimizer's count as this epoch began.
+        self._left: Any = None  # The rate that was set last.
 
     def reset(self) -> None:
         """Starts a new cycle with the next epoch."""
@@ -57,6 +59,13 @@ class PolicyCallback(keras.callbacks.Callback):
                 f"Received: optimizer={model.optimizer!r}, built on a schedule or none. For a "
                 "cyclical schedule use CyclicalLearningRate, without this callback."
             )
+        if others := [other for other in _callbacks_of_this_fit() if self._conflicts(other)]:
+            names = ", ".join(type(other).__name__ for other in others)
+            raise ValueError(
+                f"`callbacks` must hold one callback that sets the learning rate, and "
+                f"`{type(self).__name__}` sets it before every batch. Received beside it: {names}. "
+                "Take out one or the other."
+            )
         if model.optimizer is not self._optimizer:
             self._optimizer, self._origin = model.optimizer, 0
         # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
@@ -66,6 +75,7 @@ class PolicyCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Forgets that this training's end was judged; lets the momentum cycle, if it is to."""
         self._judged = False
+        self._left = None
         self._follow_with_momentum()
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -80,17 +90,28 @@ class PolicyCallback(keras.callbacks.Callback):
             self._follow_with_momentum()
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         self._accumulation = optimizer.gradient_accumulation_steps or 1
-        self._batches_before = self._batches()
+        batches = self._batches()
+        if self._left is None or batches <= self._batches_before:
+            # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
+            self._left = self._rate_in_force()
+        self._batches_before = batches
         self._ahead = range(0)
         if not self._judged:
             self._judged = True
             self._warn_of_a_cycle_cut_short(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Sets the rate for this batch. Nothing is read back from the device."""
+        """Sets the rate for this batch. Only before an epoch's first is the former one read back.
+
+        Raises:
+            ValueError: The rate is another than the one that was set last.
+        """
         if batch not in self._ahead:
+            if not self._ahead:
+                self._refuse_another_hand()
             self._look_ahead(batch)
         place = batch - self._ahead.start
+        self._left = self._rates[place]
         # Through `self.model`, each time: on JAX a rate set on a kept optimizer is ignored.
         assign(self.model.optimizer.learning_rate, self._tensors[place])
         self.history["lr"].append(self._rates[place])
@@ -116,9 +137,35 @@ class PolicyCallback(keras.callbacks.Callback):
     def _place(self, batch: Any) -> Any:
         return (self._batches_before + batch) // self._accumulation - self._origin
 
+    def _conflicts(self, other: keras.callbacks.Callback) -> bool:
+        setters = (
+            PolicyCallback,
+            keras.callbacks.LearningRateScheduler,
+            keras.callbacks.ReduceLROnPlateau,
+        )
+        return other is not self and isinstance(other, setters)
+
+    def _rate_in_force(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def _refuse_another_hand(self) -> None:
+        """Raises an error if the rate is another than this callback, or `fit`'s start, left."""
+        rate = self._rate_in_force()
+        # Rounded as a rate is on its way into the optimizer.
+        left = keras.ops.convert_to_tensor(self._left, self.model.optimizer.learning_rate.dtype)
+        if rate != float(keras.ops.convert_to_numpy(left)):
+            name = type(self).__name__
+            raise ValueError(
+                f"`{name}` sets the learning rate before every batch, and something else, another "
+                f"callback perhaps, has set it too: {name} left {self._left:g}. Take out one or "
+                f"the other. Received: learning_rate={rate:g}"
+            )
+
     def _look_ahead(self, batch: int) -> None:
         """Computes the rates of this batch and of those that follow it in the epoch."""
-        end = min(batch + AHEAD, max(self.params.get("steps") or math.inf, batch + 1))
+        end = batch + AHEAD
+        if steps := self.params.get("steps"):
+            end = min(end, max(steps, batch + 1))
         self._ahead = range(batch, end)
         rates = self.policy.rate(self._place(np.arange(batch, end)))
         self._rates = rates.tolist()
@@ -347,8 +394,17 @@ class OneCycleLR(PolicyCallback):
             )
 
 
+def _callbacks_of_this_fit() -> list[keras.callbacks.Callback]:
+    # Keras shows a callback none of the others. But it is their list that is calling.
+    for frame, _ in traceback.walk_stack(None):
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList):
+            return caller.callbacks
+    return []
+
+
 def _whole(variable: Any) -> int:
-    return int(keras.ops.convert_to_tensor(variable))
+    return int(keras.ops.convert_to_numpy(variable))  # A mirrored one has no `int` of its own.
 
 
 def assign(variable: keras.Variable, tensor: Any) -> None:

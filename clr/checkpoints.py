@@ -59,6 +59,8 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: The folder holds checkpoints of another experiment.
         """
+        for half_written in self.folder.glob(".*.npz.*"):  # By a process that was killed at it.
+            half_written.unlink()
         model.optimizer.build(model.trainable_variables)
         for path in sorted(self.folder.glob("checkpoint-*.npz"), reverse=True):
             try:

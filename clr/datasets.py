@@ -318,9 +318,11 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int):
-        # Two workers, because Keras then feeds the batches through threads of its own. By way of
-        # tf.data, to close an epoch's iterator can mean to wait seconds for its tuning thread.
-        super().__init__(workers=2)
+        # On TensorFlow two workers, for Keras then feeds the batches through its own threads: by
+        # way of tf.data, to close an epoch's iterator can mean to wait seconds for its tuning
+        # thread. Elsewhere none: there Keras looks at a batch before the first epoch begins, and
+        # threads would have fetched more by then, in another epoch's order.
+        super().__init__(workers=2 if keras.backend.backend() == "tensorflow" else 1)
         self.x, self.y, self.seed = x, y, seed
         self._batch_size = checked_count("batch_size", batch_size)
         if self._batch_size > len(x):

@@ -15,6 +15,26 @@ settings.load_profile("some")
 
 
 @pytest.fixture(scope="module")
+def eager():
+    """Trains uncompiled: to compile takes longer than a few batches do. test_cli.py compiles."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
+        yield
+        tf.config.run_functions_eagerly(False)
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        with jax.disable_jit():
+            yield
+    else:  # PyTorch is never compiled.
+        yield
+
+
+@pytest.fixture(scope="module")
 def browser():
     api = pytest.importorskip("playwright.sync_api")
     candidates = ("chromium", "chromium-browser", "google-chrome")

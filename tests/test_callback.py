@@ -3,6 +3,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from backends import needs_steps_per_execution
 
 import clr
 from clr import CyclicLR
@@ -153,6 +154,7 @@ def test_a_resumed_fit_goes_on_in_either_order_with_backup_and_restore(tmp_path,
     assert attempt().history["lr"] == RATES[30:50].tolist()
 
 
+@needs_steps_per_execution
 @pytest.mark.filterwarnings("ignore:Training will stop")
 def test_steps_per_execution_gives_one_entry_an_execution_at_its_first_batch():
     model, cycle = compiled(steps_per_execution=3), CyclicLR(**CYCLE)
@@ -202,7 +204,7 @@ def test_stopping_in_mid_cycle_warns_once_and_names_the_nearest_epochs():
     model = compiled()
     with pytest.warns(UserWarning, match=r"mid-cycle.*epochs=4") as caught:
         fit(model, CyclicLR(**CYCLE), epochs=5)
-    assert len(caught) == 1
+    assert [w.category for w in caught].count(UserWarning) == 1
     with pytest.warns(UserWarning, match=r"epochs=2\b.*multiple of 10"):
         fit(compiled(), CyclicLR(**{**CYCLE, "step_size": 11}), epochs=2)
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ import keras
 from dataclasses import replace
 from test_training import SMALL, subset
 from clr import train
-import tensorflow as tf
-tf.config.experimental.enable_op_determinism()
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    tf.config.experimental.enable_op_determinism()
 experiment = replace(SMALL, width=0.05, num_epochs=6, clr_method="one_cycle", cycle_momentum=True)
 run = train(experiment, subset(128, 20), run_dir=sys.argv[1])
 digest = hashlib.sha256(b"".join(w.tobytes() for w in run.model.get_weights())).hexdigest()
@@ -61,15 +63,10 @@ def test_a_killed_training_goes_on_to_the_very_weights_of_one_never_killed(tmp_p
 SHORT = replace(SMALL, width=0.05, num_epochs=2, augment=False)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def eager():
-    tf = pytest.importorskip("tensorflow")
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("eager"),
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning"),
+]
 
 
 @pytest.fixture
@@ -162,6 +159,37 @@ def test_a_checkpoint_that_can_not_be_written_is_an_error_and_the_last_one_is_in
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert names(tmp_path) == ["checkpoint-00001.npz"]
     assert len(train(constant, subset(64, 10), False, tmp_path).history["loss"]) == 2
+
+
+def test_a_folder_that_goes_amid_training_is_an_error_and_the_next_start_begins_anew(tmp_path):
+    folder, whole = tmp_path / "run", train(SHORT, subset(64, 10), verbose=False)
+
+    class Gone(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                shutil.rmtree(folder)
+
+    from clr import training
+
+    progress = training._Progress
+    try:
+        training._Progress = lambda epochs: Gone()
+        with pytest.raises(OSError, match=r"could not be written"):
+            train(SHORT, subset(64, 10), verbose=True, run_dir=folder)
+    finally:
+        training._Progress = progress
+    assert not folder.exists()
+    again = train(SHORT, subset(64, 10), verbose=False, run_dir=folder)
+    np.testing.assert_allclose(again.history["loss"], whole.history["loss"], rtol=1e-4)
+
+
+def test_a_half_written_checkpoint_of_a_killed_process_is_removed_unread(folder):
+    left = folder / ".checkpoint-00003.npz.abc123"
+    left.write_bytes((folder / "checkpoint-00002.npz").read_bytes()[:1000])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*damaged")
+        train(SHORT, subset(64, 10), verbose=False, run_dir=folder)
+    assert not left.exists() and len(names(folder)) == 2
 
 
 def test_a_run_dir_that_can_not_be_made_is_refused_before_training(tmp_path):

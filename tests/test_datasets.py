@@ -589,7 +589,7 @@ def ramps(count):
 
 def augmented(flip):
     keras.utils.set_random_seed(0)
-    return np.asarray(datasets.augmentation(flip)(ramps(64), training=True))
+    return keras.ops.convert_to_numpy(datasets.augmentation(flip)(ramps(64), training=True))
 
 
 def test_augmentation_does_nothing_outside_training():
@@ -664,9 +664,9 @@ def test_an_epochs_order_does_not_depend_on_what_was_seen_before():
 class Recorder(keras.Sequential):
     """Keeps the batches that `fit` trains it on."""
 
-    def train_step(self, data):
-        self.seen.append(np.asarray(data[0]).ravel().tolist())
-        return super().train_step(data)
+    def train_step(self, *given):  # On JAX the state comes before the data.
+        self.seen.append(keras.ops.convert_to_numpy(given[-1][0]).ravel().tolist())
+        return super().train_step(*given)
 
 
 def fitted(**epochs):

@@ -54,14 +54,6 @@ class Seen(keras.optimizers.SGD):
         super().apply(grads, trainable_variables)
 
 
-@pytest.fixture
-def eager():
-    tf = pytest.importorskip("tensorflow")
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_update_of_a_training_has_the_methods_rate(method, eager, monkeypatch):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras.ops import convert_to_numpy
 
 from clr import MiniGoogLeNet
 
@@ -23,7 +24,7 @@ def test_default_network_has_the_documented_number_of_parameters():
 @pytest.mark.parametrize("shape", [(32, 32, 1), (33, 47, 3), (64, 40, 4)])
 def test_any_size_from_32_up_works(shape):
     network = MiniGoogLeNet(shape, classes=3, width=0.05)
-    out = np.asarray(network(np.ones((2, *shape), "float32")))
+    out = convert_to_numpy(network(np.ones((2, *shape), "float32")))
     assert out.shape == (2, 3)
     np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-5)
 
@@ -35,13 +36,13 @@ def test_width_scales_every_layer():
 
 
 def test_two_classes_pair_with_binary_cross_entropy():
-    out = MiniGoogLeNet(classes=2, width=0.05)(IMAGES)
-    np.testing.assert_allclose(np.asarray(out).sum(axis=1), 1, rtol=1e-5)
-    assert np.ptp(np.asarray(out)[:, 0]) > 0
+    out = convert_to_numpy(MiniGoogLeNet(classes=2, width=0.05)(IMAGES))
+    np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-5)
+    assert np.ptp(out[:, 0]) > 0
     labels = np.eye(2, dtype="float32")[[0, 1, 1, 0]]
     np.testing.assert_allclose(
         keras.losses.binary_crossentropy(labels, out),
-        keras.losses.categorical_crossentropy(labels, np.asarray(out)),
+        keras.losses.categorical_crossentropy(labels, out),
         rtol=1e-5,
     )
 
@@ -49,8 +50,8 @@ def test_two_classes_pair_with_binary_cross_entropy():
 def test_dropout_acts_in_training_only():
     keras.utils.set_random_seed(0)
     network = MiniGoogLeNet(width=0.05, dropout=0.5)
-    training = [np.asarray(network(IMAGES, training=True)) for _ in range(2)]
-    resting = [np.asarray(network(IMAGES, training=False)) for _ in range(2)]
+    training = [convert_to_numpy(network(IMAGES, training=True)) for _ in range(2)]
+    resting = [convert_to_numpy(network(IMAGES, training=False)) for _ in range(2)]
     assert not np.allclose(*training, atol=1e-6)
     np.testing.assert_allclose(*resting, atol=1e-6)
 
@@ -74,7 +75,7 @@ def test_output_is_float32_under_mixed_precision():
     assert network.layers[1].compute_dtype == "bfloat16"
     out = network(IMAGES)
     assert keras.backend.standardize_dtype(out.dtype) == "float32"
-    np.testing.assert_allclose(np.asarray(out).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(convert_to_numpy(out).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_a_global_setting_of_channels_first_changes_nothing():
@@ -84,10 +85,10 @@ def test_a_global_setting_of_channels_first_changes_nothing():
         network = MiniGoogLeNet((32, 40, 3), width=0.05)
         network.set_weights(plain.get_weights())
         images = np.random.default_rng(1).random((2, 32, 40, 3), dtype="float32")
-        out = np.asarray(network(images))
+        out = convert_to_numpy(network(images))
     finally:
         keras.config.set_image_data_format("channels_last")
-    np.testing.assert_allclose(out, plain(images), rtol=1e-5)
+    np.testing.assert_allclose(out, convert_to_numpy(plain(images)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

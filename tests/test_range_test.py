@@ -10,15 +10,13 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
+from backends import TENSORFLOW, needs_tensorflow
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from clr.callback import CyclicLR
 from clr.range_test import SOURCES, RangeTest, Suggestion, lr_range_test
 
 matplotlib.use("agg")
-
-TENSORFLOW = keras.backend.backend() == "tensorflow"
-needs_tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="speaks TensorFlow")
 
 
 def digits():
@@ -293,8 +291,7 @@ def endless():
 
 
 def tf_data():
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(64)
 
 
@@ -334,8 +331,6 @@ def data_loader():
     ],
 )
 def test_every_kind_of_data_gives_the_same_curve(shared, make, rewound):
-    if make in (tf_data, tf_data_of_unknown_length):
-        pytest.importorskip("tensorflow")
     options = {"start_lr": 1e-4, "end_lr": 0.1, "num_steps": 40, "verbose": 0, "shuffle": False}
     arrays = lr_range_test(shared, X, Y, batch_size=64, **options)
     result = lr_range_test(shared, make(), **options)

@@ -17,11 +17,8 @@ import record  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def run():
-    tf = pytest.importorskip("tensorflow")
-    tf.config.run_functions_eagerly(True)
-    yield train(replace(SMALL, width=0.05, num_epochs=1), subset(64, 20), verbose=False)
-    tf.config.run_functions_eagerly(False)
+def run(eager):
+    return train(replace(SMALL, width=0.05, num_epochs=1), subset(64, 20), verbose=False)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from backends import needs_steps_per_execution
 from keras import ops
 from reference import random_settings
 
@@ -28,7 +29,9 @@ def test_the_schedule_equals_the_policy_within_float32_rounding(mode):
             assert abs(float(schedule(i)) - policy.rate(i)) <= ROUNDING * setting["max_lr"], setting
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 3])
+@pytest.mark.parametrize(
+    "steps_per_execution", [1, pytest.param(3, marks=needs_steps_per_execution)]
+)
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_every_update_in_the_compiled_step_gets_its_own_rate(steps_per_execution, jit_compile):
     def trained(rate, **options):

@@ -75,14 +75,9 @@ def test_only_cycles_have_ends():
 
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
-def test_a_run_tells_the_ensembles_accuracy_beside_the_single_ones():
-    tf = pytest.importorskip("tensorflow")
-    tf.config.run_functions_eagerly(True)
-    try:
-        experiment = replace(SMALL, width=0.05, num_epochs=4, augment=False)
-        run = train(experiment, subset(64, 20), verbose=False)
-    finally:
-        tf.config.run_functions_eagerly(False)
+def test_a_run_tells_the_ensembles_accuracy_beside_the_single_ones(eager):
+    experiment = replace(SMALL, width=0.05, num_epochs=4, augment=False)
+    run = train(experiment, subset(64, 20), verbose=False)
     assert len(run.snapshots["accuracy"]) == 2
     assert run.snapshots["accuracy"][-1] == run.test_accuracy
     assert 0 <= run.snapshots["ensemble"] <= 1
