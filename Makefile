@@ -4,7 +4,7 @@
 #   _config.yml _toc.yml book/ -----copy--> _build/src/            --jupyter-book--> _build/site/
 #
 # Each step runs again only when something it reads has changed. Nothing outside _build is written
-# to, but by `make refresh`, `record`, `bench`, `lock` and `url`, which are there for that.
+# to, but by `make refresh`, `record`, `bench`, `scale`, `lock` and `url`, which are there for that.
 
 # Two chapters are executed at a time.
 MAKEFLAGS += --jobs=2
@@ -49,7 +49,7 @@ RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench audit lock url clean FORCE
+.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench scale audit lock url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -109,6 +109,10 @@ bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and J
 	@failed=0; for benchmark in callback augmentation throughput growth book; do \
 		$(BIN)/python benchmarks/$$benchmark.py $(PEERS)/bin/python || failed=1; \
 	done; exit $$failed
+
+# PYTHONPATH in place of an installation: the package's own dependencies are there.
+scale: _build/jax/.installed  ## Train on several JAX devices and processes, for chapter 9 and the tests (minutes)
+	KERAS_BACKEND=jax PYTHONPATH=. _build/jax/bin/python benchmarks/scaling.py
 
 audit: $(VENV)/.package  ## Look up known vulnerabilities of the pinned packages (asks pypi.org)
 	$(BIN)/uv tool run pip-audit --strict --disable-pip --requirement requirements.txt

@@ -14,6 +14,7 @@ from clr.records import recorded, recorded_range_tests
 from clr.runtime import prepare
 from clr.schedule import CyclicalLearningRate, OneCycleLearningRate
 from clr.snapshots import Snapshots
+from clr.sweeps import sweep
 from clr.training import Experiment, Run, build, made_with, resolve_profile, train
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "recorded_range_tests",
     "resolve_profile",
     "runtime",
+    "sweep",
     "train",
 ]

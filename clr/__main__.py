@@ -1,20 +1,31 @@
-"""`python -m clr train`: the tutorial's training script."""
+"""`python -m clr train`: the tutorial's training script. `python -m clr sweep`: many of them."""
 
 import argparse
+import ast
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from clr import datasets, plots
 from clr.files import check_writable, write_atomically
 from clr.runtime import prepare
+from clr.sweeps import sweep, table
 from clr.training import PROFILES, Experiment, train
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line: an option for each field of `Experiment`, and where to write."""
+    """Returns the command line of both commands."""
     main = argparse.ArgumentParser("python -m clr", description=__doc__, allow_abbrev=False)
-    command = main.add_subparsers(dest="command", required=True).add_parser(
+    commands = main.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_sweep(commands)
+    return main
+
+
+def _add_train(commands: Any) -> None:
+    """Adds an option for each field of `Experiment`, and where to write."""
+    command = commands.add_parser(
         "train",
         help="train MiniGoogLeNet with a cyclical learning rate",
         description="Trains MiniGoogLeNet, prints the test report and writes training_plot.png, "
@@ -46,13 +57,46 @@ def parser() -> argparse.ArgumentParser:
             choices=option.metadata["choices"] or None,
             help=text + ")",
         )
-    return main
+
+
+def _add_sweep(commands: Any) -> None:
+    command = commands.add_parser(
+        "sweep",
+        help="execute a notebook with many sets of parameters, in parallel",
+        description="Executes a notebook for each combination of parameters and prints a table of "
+        "the test accuracies. Started again, it executes only what is missing.",
+        allow_abbrev=False,
+    )
+    command.add_argument("notebook", type=Path, help="one that writes its run to OUTPUT")
+    command.add_argument(
+        "grid", nargs="+", type=_values, metavar="NAME=VALUE,...", help="a parameter's values"
+    )
+    command.add_argument(
+        "--folder", type=Path, default=Path("output"), help="for the results (default: output)"
+    )
+    command.add_argument("--address", help="a Dask scheduler's (default: none, this machine)")
+    command.add_argument("--jobs", type=int, help="executions at once here (default: the cores)")
+    command.add_argument("--by", help="the table has a row for each value of it (default: first)")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Trains as the command line says. Returns the exit status."""
+    """Trains or sweeps as the command line says. Returns the exit status."""
     options = vars(parser().parse_args(arguments))
-    options.pop("command")
+    return {"train": _train, "sweep": _sweep}[options.pop("command")](options)
+
+
+def _sweep(options: dict[str, Any]) -> int:
+    grid, by = dict(options.pop("grid")), options.pop("by")
+    try:
+        results = sweep(options.pop("notebook"), grid, **options)
+        print(f"\n{table(results, by or next(iter(grid)))}")
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"python -m clr sweep: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train(options: dict[str, Any]) -> int:
     output, profile, run_dir = (options.pop(name) for name in ("output", "profile", "run_dir"))
     try:
         prepare(profile)
@@ -69,6 +113,20 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(output / f"{name}_plot.png", plots.png(ax))
     print(f"\n{run.classification_report()}\n\n{run.provenance()}\n\nWritten to {output}")
     return 0
+
+
+def _values(text: str) -> tuple[str, list[Any]]:
+    name, equals, values = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise argparse.ArgumentTypeError(f"NAME=VALUE,... expected, {text!r} received")
+    return name, [_literal(value) for value in values.split(",")]
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # A word.
+        return text
 
 
 def _boolean(text: str) -> bool:
