@@ -287,11 +287,13 @@ def augmentation(flip: bool = True) -> keras.Sequential:
     Args:
         flip: Whether to flip. Defaults to `True`.
     """
-    stack: list[keras.Layer] = [
-        keras.layers.RandomTranslation(
-            0.1, 0.1, fill_mode="nearest", data_format="channels_last", dtype="float32"
-        )
-    ]
+    shift = keras.layers.RandomTranslation(
+        0.1, 0.1, fill_mode="nearest", data_format="channels_last", dtype="float32"
+    )
+    # Keras knows one answer for all backends, TensorFlow's: not with XLA. On JAX it would therefore
+    # compile nothing of a network with this layer in front, and train ten times slower.
+    shift.supports_jit = keras.backend.backend() == "jax"
+    stack: list[keras.Layer] = [shift]
     if flip:
         stack.append(
             keras.layers.RandomFlip("horizontal", data_format="channels_last", dtype="float32")

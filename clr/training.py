@@ -471,8 +471,29 @@ def hardware() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
-        "accelerators": accelerators(),
+        "accelerators": [_model_of(name) for name in accelerators()],
     }
+
+
+def _model_of(accelerator: str) -> str:
+    """Returns what an accelerator that Keras calls `"gpu:0"` is sold as, where that can be told."""
+    number = int(accelerator.rsplit(":", 1)[1])
+    match keras.backend.backend():
+        case "jax":
+            import jax
+
+            return jax.devices()[number].device_kind
+        case "torch":
+            import torch
+
+            return torch.cuda.get_device_name(number)
+        case _:
+            import tensorflow as tf
+
+            kind = accelerator.split(":")[0].upper()
+            device = tf.config.list_physical_devices(kind)[number]
+            details = tf.config.experimental.get_device_details(device)
+            return details.get("device_name", accelerator)
 
 
 def versions() -> dict[str, str]:

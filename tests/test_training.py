@@ -11,8 +11,19 @@ import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from backends import BACKEND
 
-from clr import CyclicPolicy, Experiment, Run, datasets, made_with, plots, resolve_profile, train
+from clr import (
+    CyclicPolicy,
+    Experiment,
+    Run,
+    build,
+    datasets,
+    made_with,
+    plots,
+    resolve_profile,
+    train,
+)
 from clr.files import check_writable, write_atomically
 from clr.training import PROFILES
 
@@ -434,3 +445,9 @@ def test_style_is_applied_on_request_only():
         plots.use_style()
         assert not plt.rcParams["axes.spines.top"]
         assert plt.rcParams["savefig.facecolor"] == "none"
+
+
+def test_on_jax_a_training_with_augmentation_is_compiled():
+    # Keras's own answer for its layers that shift or zoom images is never, on any backend.
+    model = build(replace(SMALL, augment=True), datasets.digits())
+    assert model.jit_compile == (BACKEND == "jax")
