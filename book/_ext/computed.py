@@ -22,7 +22,10 @@ def headline(book: Path) -> dict[str, str]:
         found = [run.test_accuracy for run in recorded(pattern).values()]
         return float(np.mean(found)) if found else None
 
-    cifar10 = recorded("cifar10/*").values()
+    def epochs(pattern: str) -> str:
+        found = [run.experiment.num_epochs for run in recorded(pattern).values()]
+        return str(found[0]) if found else MISSING
+
     by_rate: dict[str, list[float]] = {}
     for name, run in recorded("claim/constant-*").items():
         by_rate.setdefault(name.rsplit("-seed-")[0], []).append(run.test_accuracy)
@@ -30,9 +33,11 @@ def headline(book: Path) -> dict[str, str]:
     rows = json.loads(measured.read_text("utf-8"))["rows"] if measured.exists() else []
     costs = [r["times a bare step"]["median"] for r in rows if r["contestant"] == "CyclicLR"]
     return {
-        "cifar10_triangular": share(accuracy("cifar10/triangular-*")),
-        "cifar10_constant": share(accuracy("cifar10/constant-*")),
-        "cifar10_data": next((run.data for run in cifar10), MISSING),
+        "one_cycle": share(accuracy("full/one_cycle-*")),
+        "one_cycle_epochs": epochs("full/one_cycle-*"),
+        "triangular": share(accuracy("full/triangular-*")),
+        "triangular_epochs": epochs("full/triangular-*"),
+        "cifar10_data": next((run.data for run in recorded("full/*").values()), MISSING),
         "found_by_test": share(accuracy("claim/valley-*")),
         "found_by_grid": share(max(map(np.mean, by_rate.values()), default=None)),
         "rates_tried": str(len(by_rate)),
