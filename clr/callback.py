@@ -1,6 +1,5 @@
 """`CyclicLR` and `OneCycleLR`: the policies as Keras callbacks."""
 
-import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,13 +57,6 @@ class PolicyCallback(keras.callbacks.Callback):
                 "learning_rate, such as SGD(learning_rate=0.01), so that it can set the rate. "
                 f"Received: optimizer={model.optimizer!r}, built on a schedule or none. For a "
                 "cyclical schedule use CyclicalLearningRate, without this callback."
-            )
-        if others := [other for other in _callbacks_of_this_fit() if self._conflicts(other)]:
-            names = ", ".join(type(other).__name__ for other in others)
-            raise ValueError(
-                f"`callbacks` must hold one callback that sets the learning rate, and "
-                f"`{type(self).__name__}` sets it before every batch. Received beside it: {names}. "
-                "Take out one or the other."
             )
         if model.optimizer is not self._optimizer:
             self._optimizer, self._origin = model.optimizer, 0
@@ -137,14 +129,6 @@ class PolicyCallback(keras.callbacks.Callback):
     def _place(self, batch: Any) -> Any:
         return (self._batches_before + batch) // self._accumulation - self._origin
 
-    def _conflicts(self, other: keras.callbacks.Callback) -> bool:
-        setters = (
-            PolicyCallback,
-            keras.callbacks.LearningRateScheduler,
-            keras.callbacks.ReduceLROnPlateau,
-        )
-        return other is not self and isinstance(other, setters)
-
     def _rate_in_force(self) -> float:
         return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
@@ -153,7 +137,7 @@ class PolicyCallback(keras.callbacks.Callback):
         rate = self._rate_in_force()
         # Rounded as a rate is on its way into the optimizer.
         left = keras.ops.convert_to_tensor(self._left, self.model.optimizer.learning_rate.dtype)
-        if rate != float(keras.ops.convert_to_numpy(left)):
+        if rate != float(left):
             name = type(self).__name__
             raise ValueError(
                 f"`{name}` sets the learning rate before every batch, and something else, another "
@@ -392,15 +376,6 @@ class OneCycleLR(PolicyCallback):
                 + f". For one cycle over this training set total_steps={end}.",
                 stacklevel=2,
             )
-
-
-def _callbacks_of_this_fit() -> list[keras.callbacks.Callback]:
-    # Keras shows a callback none of the others. But it is their list that is calling.
-    for frame, _ in traceback.walk_stack(None):
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.CallbackList):
-            return caller.callbacks
-    return []
 
 
 def _whole(variable: Any) -> int:

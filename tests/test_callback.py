@@ -211,7 +211,7 @@ def test_stopping_in_mid_cycle_warns_once_and_names_the_nearest_epochs():
 
 def test_whole_cycles_draw_no_warning():
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         fit(compiled(), CyclicLR(**CYCLE), epochs=4)
 
 

@@ -68,7 +68,7 @@ def test_the_rate_rises_once_falls_and_ends_annihilated(three_phase):
 def test_the_callback_trains_each_batch_with_the_policys_rate():
     model, cycle = compiled(), OneCycleLR(**CYCLE)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         fit(model, cycle)
     steps = np.arange(2 * STEPS)
     assert cycle.history["lr"] == cycle.policy.rate(steps).tolist()
