@@ -333,37 +333,6 @@ def test_a_model_saved_in_mid_cycle_goes_on_in_a_new_process(tmp_path):
         np.testing.assert_allclose(rates, TWO_EPOCHS, rtol=2e-6)
 
 
-MIRRORED = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import tensorflow as tf
-devices = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
-import numpy as np
-from clr import callback
-from test_matrix import data, made, trained_with
-
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-assert strategy.num_replicas_in_sync == 2
-callback.AHEAD = 8  # So that a few batches are more than are computed ahead.
-twice = [np.repeat(array, 2, axis=0) for array in data()]  # Each batch on both devices.
-for by in ("callback", "schedule"):
-    with strategy.scope():
-        model, callbacks = made(by)
-    for _ in range(2):
-        model.fit(*twice, batch_size=2, shuffle=False, verbose=0, callbacks=callbacks)
-    print(by, *trained_with(model).tolist())
-"""
-
-
-@needs_tensorflow
-def test_mirrored_devices_train_with_the_same_rates():
-    found = in_a_new_process(MIRRORED)
-    assert list(found) == ["callback", "schedule"]
-    for rates in found.values():
-        np.testing.assert_allclose(rates, TWO_EPOCHS, rtol=2e-6)
-
-
 # Another that sets the rate beside the callback
 
 
