@@ -9,6 +9,7 @@ import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,10 @@ def execute(notebook: Path, folder: Path, name: str, parameters: Parameters) -> 
     place.mkdir()
     executed, written = place / "executed.ipynb", place / "run.json"
     try:
-        papermill.execute_notebook(
+        # In a context of its own: Dask gives its threads that of the caller, and with it the event
+        # loop that Jupyter keeps there, which serves one at a time.
+        Context().run(
+            papermill.execute_notebook,
             str(notebook),
             str(executed),
             {**parameters, "OUTPUT": str(written)},

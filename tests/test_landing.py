@@ -60,9 +60,10 @@ def test_a_page_says_when_it_last_changed(page):
 
 
 def test_the_landing_page_shows_what_was_recorded():
-    text = (SITE / "book/intro.html").read_text(encoding="utf-8")
+    text = html.unescape((SITE / "book/intro.html").read_text(encoding="utf-8"))
+    text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")  # As typed.
     for name, value in computed.headline(ROOT / "book").items():
-        assert html.escape(value) in text or value in text, name
+        assert value in text, name
 
 
 def test_a_result_that_was_not_recorded_is_named_so(tmp_path, monkeypatch):

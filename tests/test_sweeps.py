@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_core.utils import ensure_event_loop
 from nbformat.v4 import new_code_cell, new_notebook
 
 from clr import Run
@@ -59,6 +60,7 @@ def begun(notebook: Path) -> list[str]:
 
 
 def test_each_combination_is_executed_once_and_kept(notebook, tmp_path, capsys):
+    ensure_event_loop()  # As who has executed a notebook before in this thread has one.
     grid = {"CLR_METHOD": ["triangular", "triangular2"], "SEED": [0, 1]}
     results = sweep(notebook, grid, tmp_path / "out", jobs=2)
     assert [parameters for parameters, _ in results] == combinations(grid)

@@ -37,7 +37,7 @@ def policies() -> None:
     ):
         policy = CyclicPolicy(base_lr=0.001, max_lr=0.006, step_size=2000, mode=mode, gamma=0.9999)
         plots.policy(policy, ax=ax, color=f"C{number}", linewidth=2.4)
-        ax.set(xlabel="", ylabel="", xticks=range(0, 16001, 4000), xticklabels=[])
+        ax.set(xlabel="", ylabel="", xticks=[])
         ax.set_title(mode, fontsize=14)
         ax.set_yticks([policy.base_lr, policy.max_lr], ["base_lr", "max_lr"], fontsize=13)
     save(figure, "policies.svg")
@@ -52,6 +52,7 @@ def waves() -> None:
     rate_and_loss(run, upper, lower)
     upper.set_ylabel("rate", fontsize=13)
     upper.set_yticks([0, run.experiment.max_lr], ["low", "high"], fontsize=13)
+    lower.locator_params(nbins=4)
     lower.set_ylabel("loss", fontsize=13)
     lower.set_xlabel("epoch", fontsize=13)
     lower.legend(fontsize=13)
