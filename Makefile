@@ -111,8 +111,9 @@ bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and J
 	done; exit $$failed
 
 # PYTHONPATH in place of an installation: the package's own dependencies are there.
-scale: _build/jax/.installed  ## Train on several JAX devices and processes, for chapter 9 and the tests (minutes)
+scale: $(BACKENDS:%=%/.installed)  ## Train on several devices, processes and backends, for chapter 9 (a quarter of an hour)
 	KERAS_BACKEND=jax PYTHONPATH=. _build/jax/bin/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/backends.py $(BACKENDS:%=%/bin/python)
 
 audit: $(VENV)/.package  ## Look up known vulnerabilities of the pinned packages (asks pypi.org)
 	$(BIN)/uv tool run pip-audit --strict --disable-pip --requirement requirements.txt

@@ -43,6 +43,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder, self.experiment = Path(folder), experiment
         self.history: dict[str, list[float]] = {}
         self.seconds = 0.0
+        self._restored: list[tuple[Any, np.ndarray]] = []  # Variables and their values.
         check_writable(self.folder)
 
     def resume(self, model: keras.Model) -> int:
@@ -85,14 +86,17 @@ class Checkpoints(keras.callbacks.Callback):
                     f"experiment. Received: run_dir={str(self.folder)!r}, which holds those of "
                     f"{said['experiment']}"
                 )
-            for variable, array in zip(variables, arrays, strict=True):
-                variable.assign(array)
+            self._restored = list(zip(variables, arrays, strict=True))
+            self._restore()
             self.history, self.seconds = said["history"], said["seconds"]
             return said["epoch"]
         return 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts the clock."""
+        # Again: on PyTorch `fit` has called the model by now, and dropout has drawn a number more.
+        self._restore()
+        self._restored = []
         self._started = time.perf_counter() - self.seconds
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -121,6 +125,10 @@ class Checkpoints(keras.callbacks.Callback):
         write_atomically(path, buffer.getvalue())
         for old in sorted(self.folder.glob("checkpoint-*.npz"))[:-KEPT]:
             old.unlink()
+
+    def _restore(self) -> None:
+        for variable, array in self._restored:
+            variable.assign(array)
 
 
 def _variables(model: keras.Model) -> list[Any]:

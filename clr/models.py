@@ -1,5 +1,7 @@
 """`MiniGoogLeNet`, the network of the experiments."""
 
+import random
+
 import keras
 from keras import layers
 
@@ -86,7 +88,9 @@ def MiniGoogLeNet(
     for _ in range(2):
         x = inception(x, 176, 160)
     x = layers.GlobalAveragePooling2D(**LAST)(x)
-    x = layers.Dropout(dropout)(x)
+    # The seed that Keras would draw by itself. On PyTorch only a layer that was given one keeps its
+    # place in the random numbers in a variable, where a checkpoint finds it.
+    x = layers.Dropout(dropout, seed=random.randint(1, 10**9))(x)
     if classes == 2:
         # The softmax, as sigmoids of the logits' difference: Keras takes a binary cross-entropy
         # from the logits that it remembers, each by its sigmoid, whatever made the output.
