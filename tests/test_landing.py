@@ -110,6 +110,7 @@ def served():
         server.shutdown()
 
 
+@pytest.mark.slow  # A time, and so for a machine that has nothing else to do.
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_a_page_is_usable_within_a_second(browser, served, page):
     """First contents painted and the page ready for a click: the best of five first visits."""
