@@ -67,7 +67,7 @@ test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the sit
 colab-check: $(VENV)/.package  ## Execute the notebooks as a fresh Colab runtime does (ONLY=... for some)
 	$(BIN)/python tools/colab_check.py $(ONLY) $(if $(PINS),--pins $(PINS))
 
-test-all: test  ## What `make test` does, the slow tests (twenty kills), and the other backends (an hour)
+test-all: test  ## What `make test` does, the slow tests, and the other backends (an hour)
 	$(BIN)/pytest -m slow tests
 	$(MAKE) backends
 

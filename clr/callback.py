@@ -214,8 +214,9 @@ class CyclicLR(PolicyCallback):
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: A bad argument, or, at the start of `fit`, an optimizer built on a
-            `LearningRateSchedule`, or without a momentum that is to cycle.
+        ValueError: A bad argument; at the start of `fit`, an optimizer built on a
+            `LearningRateSchedule`, or without a momentum that is to cycle; at an epoch's start, a
+            rate that something else has set as well.
 
     Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
     section 3; the callback of github.com/bckenstler/CLR.
@@ -331,8 +332,9 @@ class OneCycleLR(PolicyCallback):
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: A bad argument, or, at the start of `fit`, an optimizer built on a
-            `LearningRateSchedule`, or without a momentum that is to cycle.
+        ValueError: A bad argument; at the start of `fit`, an optimizer built on a
+            `LearningRateSchedule`, or without a momentum that is to cycle; at an epoch's start, a
+            rate that something else has set as well.
 
     Sources: Smith and Topin, "Super-Convergence" (arXiv:1708.07120), section 2; the scheduler
     `torch.optim.lr_scheduler.OneCycleLR`, whose arguments these are.

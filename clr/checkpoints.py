@@ -72,9 +72,8 @@ class Checkpoints(keras.callbacks.Callback):
                     [array.shape for array in arrays] != shapes
                 ):
                     raise ValueError("it holds other variables than the model")
-            except (
-                Exception
-            ) as error:  # Damage shows as errors of zipfile, zlib, json, ... as well.
+            # Damage shows as errors of zipfile, zlib, json, ... as well.
+            except Exception as error:
                 warnings.warn(
                     f"{path} is damaged and passed over: {type(error).__name__}: {error}",
                     stacklevel=3,
