@@ -21,6 +21,7 @@ import keras
 
 from clr import Experiment, build, datasets, lr_range_test, train
 from clr.methods import METHODS
+from clr.range_test import RangeTest
 from clr.records import RANGE, RUNS
 
 CHECKPOINTS = RUNS.parents[1] / "_build" / "record"
@@ -74,11 +75,21 @@ def cifar10() -> Iterator[Task]:
 
 
 def full() -> Iterator[Task]:
-    """Yields the tutorial's experiment, and one cycle in a quarter of its epochs."""
-    for method in ("triangular", "triangular2"):
+    """Yields the tutorial's experiment, its rivals, and one cycle in a quarter of the epochs."""
+    for method in ("triangular", "triangular2", "constant"):
         yield f"full/{method}-seed-42", Experiment(clr_method=method), None
+    yield "full/range-test-seed-42", Experiment(), "valley"
     once = Experiment(clr_method="one_cycle", num_epochs=24, max_lr=0.1, cycle_momentum=True)
-    yield "full/one_cycle-seed-42", once, None
+    for seed in (42, 43):
+        yield f"full/one_cycle-seed-{seed}", replace(once, seed=seed), None
+
+
+def range_test(experiment: Experiment, data: datasets.Dataset) -> RangeTest:
+    """Returns what a range test finds on the network as it is before training."""
+    keras.utils.set_random_seed(experiment.seed)
+    model = build(experiment, data)
+    batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
+    return lr_range_test(model, batches, verbose=0)
 
 
 def record(task: Task) -> str:
@@ -87,14 +98,12 @@ def record(task: Task) -> str:
     keras.utils.clear_session()
     data = datasets.load(experiment.dataset)
     if reading is not None:
-        keras.utils.set_random_seed(experiment.seed)
-        model = build(experiment, data)
-        batches = datasets.Batches(
-            data.x_train, data.y_train, experiment.batch_size, experiment.seed
-        )
-        result = lr_range_test(model, batches, verbose=0)
-        result.to_json(RUNS / f"{name}{RANGE}")
-        min_lr, max_lr = result.suggest(reading)
+        curve = RUNS / f"{name}{RANGE}"
+        if not curve.exists():
+            range_test(experiment, data).to_json(curve)
+        # From the file also the first time: on a GPU a second range test could suggest other
+        # bounds, and an interrupted training must go on with its own.
+        min_lr, max_lr = RangeTest.from_json(curve).suggest(reading)
         experiment = replace(experiment, min_lr=min_lr, max_lr=max_lr)
     checkpoints = CHECKPOINTS / name
     run = train(experiment, data, verbose=False, run_dir=checkpoints)
