@@ -244,6 +244,11 @@ class Run:
         rows.append(f"\n{'accuracy':>12}  {self.test_accuracy:9.4f}")
         return "\n".join(rows)
 
+    @property
+    def machine(self) -> str:
+        """Processor, accelerators and versions, in words."""
+        return _machine(self.hardware, self.versions)
+
     def provenance(self) -> str:
         """Returns one sentence on how this run was made, to stand beside its numbers."""
         e = self.experiment
@@ -252,7 +257,7 @@ class Run:
             f"{self.examples['test']:,} test images. Network: width {e.width:g}, "
             f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. Time: "
             f"{self.seconds['train']:,.0f} s for {len(self.history['loss'])} epochs, from "
-            f"{self.started}. {_machine(self.hardware, self.versions)}."
+            f"{self.started}. {self.machine}."
         )
 
     def save(self, path: str | Path) -> None:

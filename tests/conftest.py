@@ -62,6 +62,7 @@ def open_tab(browser):
 
     def open_one(**options):
         tab, requests, complaints = browser.new_page(**options), [], []
+        tab.set_default_navigation_timeout(120_000)  # The machine may be busy.
         here = ("file:", "data:", "blob:")
         tab.route(lambda url: not url.startswith(here), lambda route: route.abort())
         tab.on("request", lambda request: requests.append(request.url))
