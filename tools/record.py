@@ -5,9 +5,9 @@
     python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrower network
     python tools/record.py full        chapter 6: the experiment at its full size, for a GPU
 
-Resumable: a run that has its file is not made again (to have it anew, delete the file), and one
-that was interrupted goes on from its last epoch's end. Of the small runs on digits several go on at
-once, each in a process with its share of the cores.
+Resumable: a run that has its file is not made again (to have it anew, delete the file, and the
+range test's beside it), and one that was interrupted goes on from its last epoch's end. Of the
+small runs on digits several go on at once, each in a process with its share of the cores.
 """
 
 import argparse
