@@ -97,7 +97,8 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
         name: The benchmark's.
         rows: One a contestant, with the same keys: text, numbers, or what `quartiles` returned.
         about: What was measured, in a sentence.
-        ratio: The key that is compared with the file's former content. Defaults to none.
+        ratio: The key that is compared with the file's former content, if that was measured on the
+            same hardware. Defaults to none.
 
     Raises:
         SystemExit: A ratio got worse: after writing, with the rows' names.
@@ -106,8 +107,6 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
     for row in rows:
         print("   ".join(f"{key} {_text(value)}" for key, value in row.items()))
     path = RESULTS / f"{name}.json"
-    stored = json.loads(path.read_text())["rows"] if path.exists() else []
-    worse = got_worse(rows, stored, ratio) if ratio else []
     content = {
         "format": "clr-benchmark/1",
         "about": about,
@@ -115,6 +114,12 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
         "hardware": hardware(),
         "versions": versions(),
     }
+    stored = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    # Another processor has other ratios, however good the code.
+    elsewhere = stored.get("hardware", content["hardware"]) != content["hardware"]
+    if ratio and elsewhere:
+        print(f"Not compared with the last record, which is from {stored['hardware']}.")
+    worse = got_worse(rows, [] if elsewhere else stored["rows"], ratio) if ratio else []
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
     if worse:

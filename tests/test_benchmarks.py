@@ -44,6 +44,15 @@ def test_many_small_steps_back_add_up():
         write(row("creeping", 1.19, 1.19, 1.19))
 
 
+def test_another_processor_has_ratios_of_its_own(monkeypatch, capsys):
+    write(row("moved", 1.0, 1.0, 1.0))
+    monkeypatch.setattr(harness, "hardware", lambda: {"processor": "another"})
+    write(row("moved", 1.5, 1.5, 1.5))
+    assert "Not compared" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"moved: ratio was 1\.5 and is 1\.9"):
+        write(row("moved", 1.9, 1.9, 1.9))
+
+
 def test_all_contestants_run_in_turn_and_the_first_round_is_not_counted():
     order = []
     contestants = {name: lambda name=name: order.append(name) for name in "ab"}
