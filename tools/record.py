@@ -72,6 +72,7 @@ def cifar10() -> Iterator[Task]:
         experiment = replace(narrow, clr_method=method, seed=seed)
         yield f"cifar10/{method}-seed-{seed}", experiment, None
     yield "cifar10/range-test-seed-42", narrow, "valley"
+    yield "cifar10/wider-seed-42", replace(narrow, width=0.5), "valley"
 
 
 def full() -> Iterator[Task]:
