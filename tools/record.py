@@ -13,6 +13,7 @@ small runs on digits several go on at once, each in a process with its share of 
 import argparse
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import get_context
@@ -129,6 +130,8 @@ def main() -> None:
     # Read by TensorFlow and its libraries when a process starts.
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ |= {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
+    # As Ctrl-C: the pool's processes stop too, and the next call finds no one at its checkpoints.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A process serves for a few runs only, for TensorFlow keeps some memory of each.
     with get_context("spawn").Pool(jobs, maxtasksperchild=4) as pool:
         for number, said in enumerate(pool.imap_unordered(record, tasks), start=1):
