@@ -71,15 +71,17 @@ test-all: test  ## What `make test` does, the slow tests, and the other backends
 	$(BIN)/pytest -m slow tests
 	$(MAKE) backends
 
-# One after the other: each takes both cores as it is. What JAX compiles, every operation of an
+# One after the other: each takes both cores as it is, and PyTorch's threads, two for each of two
+# workers, would spin while they wait for a core. What JAX compiles, every operation of an
 # uncompiled training on its own, it keeps for the next test and the next time.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/_build/jax-cache \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 backends: $(BACKENDS:%=%/.installed)  ## Test the package on JAX and on PyTorch, without TensorFlow
 	@failed=0; for backend in $(BACKENDS:_build/%=%); do \
 		echo "Keras on $$backend"; \
-		KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR) $(JAX_CACHE) _build/$$backend/bin/python -m pytest -n 2 \
-			--dist loadfile --max-worker-restart=0 $(ON_ANY_BACKEND) || failed=1; \
+		KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(JAX_CACHE) \
+			_build/$$backend/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 \
+			$(ON_ANY_BACKEND) || failed=1; \
 	done; exit $$failed
 
 fuzz: $(VENV)/.package  ## Try many more examples of each property and of damaged files than the tests do
