@@ -284,8 +284,9 @@ class Run:
     def _check(self) -> None:
         """Raises an error if anything is missing, of the wrong type, or at odds with the rest."""
         epochs = np.array(list(self.history.values()), float)  # Fails if they differ in length.
-        if not epochs.size or "loss" not in self.history:
-            raise ValueError("no epoch in the history")
+        # A file can ask for no more rates than it has epochs, however many it says there were.
+        if "loss" not in self.history or epochs.shape[1] != self.experiment.num_epochs:
+            raise ValueError("the history is not that of the experiment's epochs")
         if self.iterations_per_epoch != self.examples["train"] // self.experiment.batch_size:
             raise ValueError("the iterations are not those of examples and batch size")
         if np.array(self.confusion, int).shape != (len(self.classes), len(self.classes)):

@@ -346,6 +346,7 @@ def altered(**changes):
         pytest.param(altered(experiment={"epochs": 3}), id="an unknown parameter"),
         pytest.param(altered(report={}), id="no accuracy"),
         pytest.param(altered(history={"loss": []}), id="no epoch"),
+        pytest.param(altered(history={"loss": [1.0] * 9}), id="epochs that were not asked for"),
         pytest.param(lambda text: '{"format": "clr-run/1"}', id="nothing but the format"),
     ],
 )
