@@ -6,6 +6,7 @@ KERAS_BACKEND=jax PYTHONPATH=. _build/jax/bin/python benchmarks/scaling.py
 """
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -181,7 +182,7 @@ def interrupt(python: str, single: dict[str, Any]) -> None:
     rows = [
         {"what": "killed", "came out": f"process 1, after update {KILLED_AFTER}"},
         {"what": "process 0 ended with status", "came out": killed["statuses"][0]},
-        {"what": "seconds later", "came out": killed["seconds"]},
+        {"what": "after less than so many seconds", "came out": math.ceil(killed["seconds"])},
         {"what": "its last words", "came out": killed["said"]},
         {"what": "last checkpoint", "came out": killed["checkpoints"][-1]},
         {"what": "updates of the resumed run, on one device", "came out": resumed["updates"]},
