@@ -21,8 +21,8 @@ NOTEBOOK_PAGES = sorted((SITE / "notebooks").glob("*.html"))
 PAGES = [SITE / "search.html", SITE / "genindex.html", *sorted((SITE / "book").glob("*.html"))]
 PAGES += NOTEBOOK_PAGES
 TENSORFLOW_NOISE = re.compile(
-    r"cudart_stub|cuda_executor|oneDNN|cpu_feature_guard|absl::InitializeLog|[IWE]0000 00:00:|"
-    r"TF-TRT|xla_bridge|computation_placer"
+    r"cudart_stub|cuda_executor|oneDNN custom operations|cpu_feature_guard|absl::InitializeLog|"
+    r"[IWE]0000 00:00:|TF-TRT|xla_bridge|computation_placer"
 )
 
 pytestmark = pytest.mark.skipif(not NOTEBOOK_PAGES, reason="no site: make book renders it")
