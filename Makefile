@@ -71,15 +71,16 @@ test-all: test  ## What `make test` does, the slow tests, and the other backends
 	$(BIN)/pytest -m slow tests
 	$(MAKE) backends
 
-# One after the other: each takes both cores as it is, and PyTorch's threads, two for each of two
-# workers, would spin while they wait for a core. What JAX compiles, every operation of an
+# PyTorch's threads spin while they wait for one another: thirty times slower beside other work.
+ONE_THREAD := OMP_NUM_THREADS=1
+# One after the other: each takes both cores as it is. What JAX compiles, every operation of an
 # uncompiled training on its own, it keeps for the next test and the next time.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/_build/jax-cache \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 backends: $(BACKENDS:%=%/.installed)  ## Test the package on JAX and on PyTorch, without TensorFlow
 	@failed=0; for backend in $(BACKENDS:_build/%=%); do \
 		echo "Keras on $$backend"; \
-		KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(JAX_CACHE) \
+		KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR) $(ONE_THREAD) $(JAX_CACHE) \
 			_build/$$backend/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 \
 			$(ON_ANY_BACKEND) || failed=1; \
 	done; exit $$failed
@@ -115,7 +116,7 @@ bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and J
 # PYTHONPATH in place of an installation: the package's own dependencies are there.
 scale: $(BACKENDS:%=%/.installed)  ## Train on several devices, processes and backends, for chapter 9 (a quarter of an hour)
 	KERAS_BACKEND=jax PYTHONPATH=. _build/jax/bin/python benchmarks/scaling.py
-	$(BIN)/python benchmarks/backends.py $(BACKENDS:%=%/bin/python)
+	$(ONE_THREAD) $(BIN)/python benchmarks/backends.py $(BACKENDS:%=%/bin/python)
 
 audit: $(VENV)/.package  ## Look up known vulnerabilities of the pinned packages (asks pypi.org)
 	$(BIN)/uv tool run pip-audit --strict --disable-pip --requirement requirements.txt

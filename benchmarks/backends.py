@@ -17,10 +17,8 @@ def main() -> None:
     """Trains on each backend, prints and writes."""
     interpreters = (sys.executable, *sys.argv[1:])
     rows = []
-    # PyTorch's threads spin while they wait for one another: 30 times slower on a busy machine.
-    shared = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for backend, python in zip(("tensorflow", "jax", "torch"), interpreters, strict=True):
-        environment = {**shared, "KERAS_BACKEND": backend}
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
         printed, _, _ = measured([python, __file__, "here"], env=environment)
         found = json.loads(printed.splitlines()[-1])
         rows.append(

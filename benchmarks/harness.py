@@ -114,12 +114,12 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
         "hardware": hardware(),
         "versions": versions(),
     }
-    stored = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    # Another processor has other ratios, however good the code.
-    elsewhere = stored.get("hardware", content["hardware"]) != content["hardware"]
-    if ratio and elsewhere:
+    stored = json.loads(path.read_text()) if path.exists() else content
+    if ratio and stored["hardware"] != content["hardware"]:
+        # Another processor has other ratios, however good the code.
         print(f"Not compared with the last record, which is from {stored['hardware']}.")
-    worse = got_worse(rows, [] if elsewhere else stored["rows"], ratio) if ratio else []
+        stored = content
+    worse = got_worse(rows, stored["rows"], ratio) if ratio else []
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
     if worse:

@@ -183,6 +183,7 @@ EXPERIMENTS = st.builds(
     min_lr=st.floats(0, 1e-4),
     max_lr=st.floats(1e-3, 10),
     step_size=st.integers(1, 100),
+    num_epochs=st.integers(1, 100),
     width=st.floats(0.1, 2),
     momentum=SHARES,
     seed=st.integers(0, 2**31),
@@ -197,7 +198,7 @@ def path(tmp_path_factory):
 
 @given(
     experiment=EXPERIMENTS,
-    losses=st.lists(st.floats(), min_size=1, max_size=5),
+    losses=st.lists(st.floats(), min_size=1, max_size=100),
     name=st.text(),
     count=st.integers(0, 10**6),
 )

@@ -1,5 +1,8 @@
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,3 +95,39 @@ def test_an_unknown_study_is_refused():
         [sys.executable, ROOT / "tools" / "record.py", "all"], capture_output=True, text=True
     )
     assert done.returncode == 2 and "claim" in done.stderr
+
+
+def test_a_recording_that_is_terminated_takes_its_processes_along(tmp_path):
+    program = (
+        "import record\n"
+        "endless = record.replace(record.SMALL, num_epochs=10_000)\n"
+        f"record.STUDIES['claim'] = lambda: [({str(tmp_path / 'endless')!r}, endless, None)]\n"
+        "record.main()\n"
+    )
+    command = [sys.executable, "-c", program, "claim", "--jobs", "1"]
+    process = subprocess.Popen(command, cwd=ROOT / "tools", start_new_session=True)
+    try:
+        wait_for((tmp_path / "endless").exists, 120)  # A process of the pool is at work.
+        process.terminate()
+        process.wait(60)
+        wait_for(lambda: not alive(process.pid), 20)
+    finally:
+        if alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(condition, seconds):
+    """Fails if it is not so in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def alive(group):
+    """Whether there is any process of that group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
