@@ -107,7 +107,7 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
     for row in rows:
         print("   ".join(f"{key} {_text(value)}" for key, value in row.items()))
     path = RESULTS / f"{name}.json"
-    content = {
+    content: dict[str, Any] = {
         "format": "clr-benchmark/1",
         "about": about,
         "rows": rows,
