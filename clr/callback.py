@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from clr import checks
 from clr.momentum import cycle_momentum
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
@@ -29,12 +30,8 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def __init__(self, policy: Any, cycle_momentum: bool = False):
         super().__init__()
-        if not isinstance(cycle_momentum, bool):
-            raise TypeError(
-                f"`cycle_momentum` must be a bool. Received: cycle_momentum={cycle_momentum!r}"
-            )
         self.policy = policy
-        self.cycle_momentum = cycle_momentum
+        self.cycle_momentum = checks.flag("cycle_momentum", cycle_momentum)
         self.history: dict[str, list] = {"lr": [], "iterations": []}
         if cycle_momentum:
             self.history["momentum"] = []

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from clr.policies import checked_count, checked_share
+from clr import checks
 
 # Rows that scikit-learn's report adds to those of the classes.
 REPORTED = ("accuracy", "micro avg", "macro avg", "weighted avg")
@@ -183,9 +183,9 @@ def image_folder(
         raise ValueError(
             f"`image_size` must be (height, width). Received: image_size={image_size!r}"
         )
-    height, width = (checked_count("image_size", n) for n in image_size)
-    validation_split = checked_share("validation_split", validation_split)
-    seed = checked_count("seed", seed, minimum=0)
+    height, width = (checks.count("image_size", n) for n in image_size)
+    validation_split = checks.share("validation_split", validation_split)
+    seed = checks.count("seed", seed, minimum=0)
     folder = Path(directory)
     if not folder.is_dir():
         error = NotADirectoryError if folder.exists() else FileNotFoundError
@@ -326,7 +326,7 @@ class Batches(keras.utils.PyDataset):
         # threads would have fetched more by then, in another epoch's order.
         super().__init__(workers=2 if keras.backend.backend() == "tensorflow" else 1)
         self.x, self.y, self.seed = x, y, seed
-        self._batch_size = checked_count("batch_size", batch_size)
+        self._batch_size = checks.count("batch_size", batch_size)
         if self._batch_size > len(x):
             raise ValueError(
                 f"`batch_size` must be at most the number of examples, {len(x)}. "

@@ -5,8 +5,8 @@ import random
 import keras
 from keras import layers
 
+from clr import checks
 from clr.normalization import batch_normalization
-from clr.policies import checked_count, checked_rate, checked_share
 
 CHANNELS = -1  # The axis of the channels. The data format is said to each layer: users may set it.
 LAST = {"data_format": "channels_last"}
@@ -51,16 +51,15 @@ def MiniGoogLeNet(
             "`input_shape` must be (height, width, channels). "
             f"Received: input_shape={input_shape!r}"
         )
-    height, across, channels = (checked_count("input_shape", n) for n in input_shape)
+    height, across, channels = (checks.count("input_shape", n) for n in input_shape)
     if min(height, across) < 32:
         raise ValueError(
             f"`input_shape` must be at least 32x32. Received: input_shape={input_shape!r}"
         )
-    classes = checked_count("classes", classes, minimum=2)
-    if checked_rate("width", width) == 0:
-        raise ValueError(f"`width` must be above 0. Received: width={width!r}")
-    dropout = checked_share("dropout", dropout)
-    bn_momentum = checked_share("bn_momentum", bn_momentum)
+    classes = checks.count("classes", classes, minimum=2)
+    width = checks.above("width", width)
+    dropout = checks.share("dropout", dropout)
+    bn_momentum = checks.share("bn_momentum", bn_momentum)
 
     def conv(x, filters, size, strides=1, padding="same"):
         x = layers.Conv2D(scaled(filters), size, strides, padding, **LAST)(x)

@@ -12,77 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from clr import checks
+
 MODES = ("triangular", "triangular2", "exp_range")
 ANNEALINGS = ("cos", "linear")
 SCALE_MODES = ("cycle", "iterations")
-NUMBER = (int, float, np.integer, np.floating)
-
-
-def checked_rate(name: str, value: Any, *, minimum: float = 0.0) -> float:
-    """Returns `value` as a float.
-
-    Args:
-        name: The argument's name, for the error.
-        value: What the caller passed.
-        minimum: The smallest value that is right.
-
-    Raises:
-        TypeError: `value` is not a real number.
-        ValueError: `value` is not finite, or below `minimum`.
-    """
-    if isinstance(value, bool) or not isinstance(value, NUMBER):
-        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
-    if not math.isfinite(value) or value < minimum:
-        raise ValueError(
-            f"`{name}` must be finite and at least {minimum:g}. Received: {name}={value!r}"
-        )
-    return float(value)
-
-
-def checked_share(name: str, value: Any) -> float:
-    """Returns `value` as a float in [0, 1), such as a momentum.
-
-    Raises:
-        TypeError: `value` is not a real number.
-        ValueError: `value` is not in [0, 1).
-    """
-    if checked_rate(name, value) >= 1:
-        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}")
-    return float(value)
-
-
-def checked_count(name: str, value: Any, *, minimum: int = 1) -> int:
-    """Returns `value` as an int; integral floats such as the reference's `2000.` are accepted.
-
-    Args:
-        name: The argument's name, for the error.
-        value: What the caller passed.
-        minimum: The smallest value that is right.
-
-    Raises:
-        TypeError: `value` is not a real number.
-        ValueError: `value` is not whole, not finite, or below `minimum`.
-    """
-    if isinstance(value, bool) or not isinstance(value, NUMBER):
-        raise TypeError(f"`{name}` must be a whole number. Received: {name}={value!r}")
-    if not math.isfinite(value) or value != int(value) or value < minimum:
-        raise ValueError(
-            f"`{name}` must be a whole number, at least {minimum}. Received: {name}={value!r}"
-        )
-    return int(value)
-
-
-def checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """Returns `value` if it is one of `choices`.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
-        )
-    return value
 
 
 @dataclass(frozen=True)
@@ -134,22 +68,16 @@ class CyclicPolicy:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)  # The way to set a field of a frozen dataclass.
 
-        put("base_lr", checked_rate("base_lr", self.base_lr))
-        put("max_lr", checked_rate("max_lr", self.max_lr))
-        if self.max_lr < self.base_lr:
-            raise ValueError(
-                "`max_lr` must be at least `base_lr`. "
-                f"Received: max_lr={self.max_lr!r}, base_lr={self.base_lr!r}"
-            )
-        put("step_size", checked_count("step_size", self.step_size))
+        put("base_lr", checks.rate("base_lr", self.base_lr))
+        put("max_lr", checks.rate("max_lr", self.max_lr))
+        checks.at_least("max_lr", self.max_lr, "base_lr", self.base_lr)
+        put("step_size", checks.count("step_size", self.step_size))
         if self.step_size_down is not None:
-            put("step_size_down", checked_count("step_size_down", self.step_size_down))
-        put("gamma", checked_rate("gamma", self.gamma))
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"`gamma` must be in (0, 1]. Received: gamma={self.gamma!r}")
-        checked_choice("scale_mode", self.scale_mode, SCALE_MODES)
+            put("step_size_down", checks.count("step_size_down", self.step_size_down))
+        put("gamma", checks.decay("gamma", self.gamma))
+        checks.choice("scale_mode", self.scale_mode, SCALE_MODES)
         if self.scale_fn is None:
-            checked_choice("mode", self.mode, MODES)
+            checks.choice("mode", self.mode, MODES)
         elif not callable(self.scale_fn):
             raise TypeError(
                 "`scale_fn` must be a function of one number, or None. "
@@ -256,18 +184,13 @@ class OneCyclePolicy:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        put("max_lr", checked_rate("max_lr", self.max_lr))
-        if self.max_lr == 0:
-            raise ValueError(f"`max_lr` must be above 0. Received: max_lr={self.max_lr!r}")
-        put("total_steps", checked_count("total_steps", self.total_steps, minimum=2))
-        put("pct_start", checked_rate("pct_start", self.pct_start))
-        checked_choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)
+        put("max_lr", checks.above("max_lr", self.max_lr))
+        put("total_steps", checks.count("total_steps", self.total_steps, minimum=2))
+        put("pct_start", checks.rate("pct_start", self.pct_start))
+        checks.choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)
         for name in ("div_factor", "final_div_factor"):
-            put(name, checked_rate(name, getattr(self, name), minimum=1.0))
-        if not isinstance(self.three_phase, bool):
-            raise TypeError(
-                f"`three_phase` must be a bool. Received: three_phase={self.three_phase!r}"
-            )
+            put(name, checks.rate(name, getattr(self, name), minimum=1.0))
+        checks.flag("three_phase", self.three_phase)
         _check_momenta(self)
         turns = [0.0, *(end for end, *_ in self._phases())]
         if any(later <= sooner for sooner, later in itertools.pairwise(turns)):
@@ -330,12 +253,8 @@ class OneCyclePolicy:
 
 def _check_momenta(policy: CyclicPolicy | OneCyclePolicy) -> None:
     for name in ("base_momentum", "max_momentum"):
-        object.__setattr__(policy, name, checked_share(name, getattr(policy, name)))
-    if policy.max_momentum < policy.base_momentum:
-        raise ValueError(
-            "`max_momentum` must be at least `base_momentum`. Received: "
-            f"max_momentum={policy.max_momentum!r}, base_momentum={policy.base_momentum!r}"
-        )
+        object.__setattr__(policy, name, checks.share(name, getattr(policy, name)))
+    checks.at_least("max_momentum", policy.max_momentum, "base_momentum", policy.base_momentum)
 
 
 def _each(scale_fn: Callable[[Any], Any], argument: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ import numpy as np
 # Private, for want of a public way to look at Keras's global seed generator without creating it.
 from keras.src.backend.common import global_state
 
+from clr import checks
 from clr.files import read_json, write_atomically
-from clr.policies import checked_choice, checked_count, checked_rate, checked_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +127,7 @@ class RangeTest:
         Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
         section 3.3; github.com/fastai/fastai, fastai/callback/schedule.py.
         """
-        checked_choice("method", method, tuple(SOURCES))
+        checks.choice("method", method, tuple(SOURCES))
         if method == "accuracy":
             if self.accuracies is None:
                 raise ValueError(
@@ -349,13 +349,13 @@ def lr_range_test(
     the best come from fastai's learning rate finder.
     """
     config = {
-        "start_lr": checked_rate("start_lr", start_lr),
-        "end_lr": checked_rate("end_lr", end_lr),
+        "start_lr": checks.rate("start_lr", start_lr),
+        "end_lr": checks.rate("end_lr", end_lr),
         "num_steps": _count_or_none("num_steps", num_steps, minimum=2),
         "epochs": _count_or_none("epochs", epochs),
-        "schedule": checked_choice("schedule", schedule, SCHEDULES),
-        "beta": checked_share("beta", beta),
-        "stop_factor": checked_rate("stop_factor", stop_factor),
+        "schedule": checks.choice("schedule", schedule, SCHEDULES),
+        "beta": checks.share("beta", beta),
+        "stop_factor": checks.above("stop_factor", stop_factor, limit=1),
         "validation_every": _count_or_none("validation_every", validation_every),
         "batch_size": _count_or_none("batch_size", batch_size),
         "metric": metric,
@@ -541,7 +541,7 @@ class _Sweep(keras.callbacks.Callback):
 
 
 def _count_or_none(name: str, value: Any, minimum: int = 1) -> int | None:
-    return None if value is None else checked_count(name, value, minimum=minimum)
+    return None if value is None else checks.count(name, value, minimum=minimum)
 
 
 def _check(model: Any, x: Any, config: dict[str, Any], validation_data: Any) -> None:
@@ -574,10 +574,6 @@ def _check(model: Any, x: Any, config: dict[str, Any], validation_data: Any) -> 
         raise ValueError(
             "`num_steps` and `epochs` say the same thing: pass one. "
             f"Received: num_steps={config['num_steps']!r}, epochs={config['epochs']!r}"
-        )
-    if config["stop_factor"] <= 1:
-        raise ValueError(
-            f"`stop_factor` must be above 1. Received: stop_factor={config['stop_factor']!r}"
         )
     if config["metric"] is not None and not isinstance(config["metric"], str):
         raise TypeError(

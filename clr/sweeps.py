@@ -13,8 +13,8 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
+from clr import checks
 from clr.files import check_writable, write_atomically
-from clr.policies import checked_count
 from clr.training import Run
 
 Parameters = dict[str, Any]
@@ -216,7 +216,7 @@ def _client(distributed: Any, address: str | None, jobs: int | None) -> Iterator
         with distributed.Client(address, timeout=10) as client:
             yield client
         return
-    jobs = (os.cpu_count() or 1) if jobs is None else checked_count("jobs", jobs)
+    jobs = (os.cpu_count() or 1) if jobs is None else checks.count("jobs", jobs)
     # Threads suffice to wait for the kernels, which are processes of their own.
     with (
         distributed.LocalCluster(

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -17,12 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from clr import datasets, methods
+from clr import checks, datasets, methods
 from clr.callback import CyclicLR, PolicyCallback
 from clr.checkpoints import Checkpoints
 from clr.files import read_json, write_atomically
 from clr.models import MiniGoogLeNet
-from clr.policies import checked_choice, checked_count, checked_rate, checked_share
 from clr.snapshots import Snapshots
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -86,39 +85,29 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Checks every field. Whether there is such a data set shows when it is loaded."""
+
+        def check(check: Callable[..., Any], names: str, **limits: Any) -> None:
+            for name in names.split():
+                object.__setattr__(self, name, check(name, getattr(self, name), **limits))
+
         if not isinstance(self.dataset, str) or not self.dataset:
             raise ValueError(f"`dataset` must be a name. Received: dataset={self.dataset!r}")
         for choice in fields(self):
             if choice.metadata["choices"]:
-                checked_choice(choice.name, getattr(self, choice.name), choice.metadata["choices"])
-        for name in ("step_size", "batch_size", "num_epochs"):
-            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
-        object.__setattr__(self, "seed", checked_count("seed", self.seed, minimum=0))
-        for name in ("min_lr", "max_lr", "gamma", "decay", "factor", "power", "width"):
-            object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
-        for name in ("momentum", "bn_momentum"):
-            object.__setattr__(self, name, checked_share(name, getattr(self, name)))
-        for name in ("max_lr", "factor", "width"):
-            if getattr(self, name) == 0:
-                raise ValueError(f"`{name}` must be above 0. Received: {name}=0.0")
-        if self.max_lr < self.min_lr:
-            raise ValueError(
-                "`max_lr` must be at least `min_lr`. "
-                f"Received: max_lr={self.max_lr!r}, min_lr={self.min_lr!r}"
-            )
-        if self.factor > 1:
-            raise ValueError(f"`factor` must be in (0, 1]. Received: factor={self.factor!r}")
-        for name in ("augment", "cycle_momentum"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(
-                    f"`{name}` must be a bool. Received: {name}={getattr(self, name)!r}"
-                )
+                check(checks.choice, choice.name, choices=choice.metadata["choices"])
+        check(checks.count, "step_size batch_size num_epochs")
+        check(checks.count, "seed", minimum=0)
+        check(checks.rate, "min_lr decay power")
+        check(checks.above, "max_lr width")
+        check(checks.decay, "gamma factor")
+        check(checks.share, "momentum bn_momentum")
+        check(checks.flag, "augment cycle_momentum")
+        checks.at_least("max_lr", self.max_lr, "min_lr", self.min_lr)
         if self.jit_compile not in (True, False, "auto"):
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
                 f"Received: jit_compile={self.jit_compile!r}"
             )
-        self.learning_rate(1000)  # gamma is judged where the policy is.
 
     @classmethod
     def from_profile(cls, profile: str = "auto", **parameters: Any) -> "Experiment":
@@ -161,12 +150,12 @@ def resolve_profile(profile: str = "auto") -> str:
     Raises:
         ValueError: An unknown profile, here or in `CLR_PROFILE`.
     """
-    checked_choice("profile", profile, ("auto", *PROFILES))
+    checks.choice("profile", profile, ("auto", *PROFILES))
     if profile != "auto":
         return profile
     asked = os.environ.get("CLR_PROFILE")
     if asked:
-        return checked_choice("CLR_PROFILE", asked, tuple(PROFILES))
+        return checks.choice("CLR_PROFILE", asked, tuple(PROFILES))
     return "quick" if accelerators() == [] else "full"
 
 
