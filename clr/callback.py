@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from clr import checks
+from clr import checks, optimizers
 from clr.momentum import cycle_momentum
+from clr.optimizers import assign  # noqa: F401  (offered here, too)
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
 AHEAD = 256  # Batches whose rates are computed together: one by one each takes twice as long.
@@ -48,13 +49,11 @@ class PolicyCallback(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Attaches the callback to a compiled model; Keras calls it at the start of `fit`."""
         super().set_model(model)
-        if not isinstance(getattr(model.optimizer, "learning_rate", None), keras.Variable):
-            raise ValueError(
-                f"`{type(self).__name__}` needs a compiled model whose optimizer has a fixed "
-                "learning_rate, such as SGD(learning_rate=0.01), so that it can set the rate. "
-                f"Received: optimizer={model.optimizer!r}, built on a schedule or none. For a "
-                "cyclical schedule use CyclicalLearningRate, without this callback."
-            )
+        optimizers.require_fixed_rate(
+            model.optimizer,
+            f"`{type(self).__name__}` needs a compiled model and an optimizer",
+            "For a cyclical schedule use CyclicalLearningRate, without this callback.",
+        )
         if model.optimizer is not self._optimizer:
             self._optimizer, self._origin = model.optimizer, 0
         # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
@@ -77,12 +76,11 @@ class PolicyCallback(keras.callbacks.Callback):
         """Reads the optimizer's count, from which this epoch's places in the cycle follow."""
         if self._begin_cycle_if_asked():
             self._follow_with_momentum()
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        self._accumulation = optimizer.gradient_accumulation_steps or 1
-        batches = self._batches()
+        self._accumulation = optimizers.batches_an_update(self.model.optimizer)
+        batches = optimizers.batches(self.model.optimizer)
         if self._left is None or batches <= self._batches_before:
             # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
-            self._left = self._rate_in_force()
+            self._left = optimizers.rate(self.model.optimizer)
         self._batches_before = batches
         self._ahead = range(0)
         if not self._judged:
@@ -101,8 +99,7 @@ class PolicyCallback(keras.callbacks.Callback):
             self._look_ahead(batch)
         place = batch - self._ahead.start
         self._left = self._rates[place]
-        # Through `self.model`, each time: on JAX a rate set on a kept optimizer is ignored.
-        assign(self.model.optimizer.learning_rate, self._tensors[place])
+        optimizers.set_rate(self.model, self._tensors[place])
         self.history["lr"].append(self._rates[place])
         self.history["iterations"].append(len(self.history["iterations"]) + 1)
         if self.cycle_momentum:
@@ -115,23 +112,15 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def cycles_done(self) -> int:
         """Returns how many cycles have ended, by the optimizer's count of updates."""
-        updates = _whole(self.model.optimizer.iterations)
+        updates = optimizers.updates(self.model.optimizer)
         return (updates - self._origin) // self.policy.cycle_length
-
-    def _batches(self) -> int:
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        # The public `iterations` drops the remainder under gradient accumulation.
-        return _whole(optimizer._iterations)
 
     def _place(self, batch: Any) -> Any:
         return (self._batches_before + batch) // self._accumulation - self._origin
 
-    def _rate_in_force(self) -> float:
-        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-
     def _refuse_another_hand(self) -> None:
         """Raises an error if the rate is another than this callback, or `fit`'s start, left."""
-        rate = self._rate_in_force()
+        rate = optimizers.rate(self.model.optimizer)
         # Rounded as a rate is on its way into the optimizer.
         left = keras.ops.convert_to_tensor(self._left, self.model.optimizer.learning_rate.dtype)
         if rate != float(left):
@@ -156,7 +145,7 @@ class PolicyCallback(keras.callbacks.Callback):
     def _begin_cycle_if_asked(self) -> bool:
         if asked := self._reset_asked:
             self._reset_asked = False
-            self._origin = _whole(self.model.optimizer.iterations)
+            self._origin = optimizers.updates(self.model.optimizer)
         return asked
 
     def _follow_with_momentum(self) -> None:
@@ -375,16 +364,3 @@ class OneCycleLR(PolicyCallback):
                 + f". For one cycle over this training set total_steps={end}.",
                 stacklevel=2,
             )
-
-
-def _whole(variable: Any) -> int:
-    return int(keras.ops.convert_to_numpy(variable))  # A mirrored one has no `int` of its own.
-
-
-def assign(variable: keras.Variable, tensor: Any) -> None:
-    """Puts a tensor into a variable, as cheaply as the backend can."""
-    if keras.backend.backend() == "tensorflow":
-        # Keras's own `assign` also makes a tensor to read the new value from, which no one does.
-        variable.value.assign(tensor, read_value=False)
-    else:
-        variable.assign(tensor)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from clr.optimizers import inner
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
 
@@ -43,7 +44,7 @@ def cycle_momentum(
     Source: Smith, "A disciplined approach to neural network hyper-parameters" (arXiv:1803.09820),
     section 4.
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner(optimizer)
     name = next((n for n in ("momentum", "beta_1") if getattr(optimizer, n, 0)), None)
     if name is None:
         raise ValueError(

@@ -20,7 +20,7 @@ import numpy as np
 # Private, for want of a public way to look at Keras's global seed generator without creating it.
 from keras.src.backend.common import global_state
 
-from clr import checks
+from clr import checks, optimizers
 from clr.files import read_json, write_atomically
 
 if TYPE_CHECKING:
@@ -363,8 +363,7 @@ def lr_range_test(
     _check(model, x, config, validation_data)
     if verbose not in (0, 1, 2):
         raise ValueError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}")
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    config |= {"model": model.name, "optimizer": type(optimizer).__name__}
+    config |= {"model": model.name, "optimizer": type(optimizers.inner(model.optimizer)).__name__}
 
     built = _is_built(model)
     with _random_states_kept():
@@ -458,11 +457,9 @@ class _Sweep(keras.callbacks.Callback):
         self.steps_before = self.step
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        # Through `self.model`: on JAX a rate set on a kept optimizer is ignored.
-        model = self.model
-        model.optimizer.learning_rate = self.rates[self.step]
+        optimizers.set_rate(self.model, self.rates[self.step])
         # Metrics are running means over an epoch; begun anew they hold this batch alone.
-        model.reset_metrics()
+        self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         rate = self.rates[self.step]
@@ -551,13 +548,11 @@ def _check(model: Any, x: Any, config: dict[str, Any], validation_data: Any) -> 
         raise ValueError(
             f"`model` must be compiled: call model.compile(...) first. Received: {model.name!r}"
         )
-    if not isinstance(getattr(model.optimizer, "learning_rate", None), keras.Variable):
-        raise ValueError(
-            "`model` must have an optimizer with a fixed learning_rate, such as "
-            "SGD(learning_rate=0.01), so that the test can set the rate. Received: "
-            f"optimizer={model.optimizer!r}, built on a schedule or none. Compile with a fixed "
-            "rate, test, and compile anew with the schedule."
-        )
+    optimizers.require_fixed_rate(
+        model.optimizer,
+        "`model` must have an optimizer",
+        "Compile with a fixed rate, test, and compile anew with the schedule.",
+    )
     if x is None:
         raise ValueError("`x` must be the training data, as for `fit`. Received: x=None")
     if config["schedule"] == "exponential" and config["start_lr"] == 0:

@@ -1,0 +1,75 @@
+"""What is asked of a Keras optimizer: its rate, its count of updates, the optimizer inside."""
+
+from typing import Any
+
+import keras
+
+
+def inner(optimizer: Any) -> Any:
+    """Returns the optimizer that a LossScaleOptimizer wraps, or the optimizer itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def require_fixed_rate(optimizer: Any, needed_by: str, remedy: str) -> None:
+    """Checks that the optimizer's rate can be set.
+
+    Args:
+        optimizer: A compiled model's optimizer, or `None`.
+        needed_by: Whose demand it is, for the error: a name and what it wants.
+        remedy: What to do instead, for the error.
+
+    Raises:
+        ValueError: The rate comes from a schedule, or there is no optimizer.
+    """
+    if not isinstance(getattr(optimizer, "learning_rate", None), keras.Variable):
+        raise ValueError(
+            f"{needed_by} with a fixed learning_rate, such as SGD(learning_rate=0.01), so that it "
+            f"can set the rate. Received: optimizer={optimizer!r}, built on a schedule or none. "
+            f"{remedy}"
+        )
+
+
+def rate(optimizer: Any) -> float:
+    """Returns the rate in force, read back from the device."""
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def set_rate(model: keras.Model, value: Any) -> None:
+    """Sets a model's rate, as cheaply as the backend can.
+
+    Through the model, each time: on JAX a rate set on a kept optimizer is ignored.
+
+    Args:
+        model: A compiled model whose optimizer has a fixed rate.
+        value: The rate: a number, or a scalar tensor of the rate's type.
+    """
+    assign(model.optimizer.learning_rate, value)
+
+
+def assign(variable: keras.Variable, value: Any) -> None:
+    """Puts a value into a variable, as cheaply as the backend can."""
+    if keras.backend.backend() == "tensorflow":
+        # Keras's own `assign` also makes a tensor to read the new value from, which no one does.
+        variable.value.assign(value, read_value=False)
+    else:
+        variable.assign(value)
+
+
+def updates(optimizer: Any) -> int:
+    """Returns how many updates the optimizer has made."""
+    return _whole(optimizer.iterations)
+
+
+def batches(optimizer: Any) -> int:
+    """Returns how many batches the optimizer has seen: several an update where it accumulates."""
+    # The public `iterations` drops the remainder under gradient accumulation.
+    return _whole(inner(optimizer)._iterations)
+
+
+def batches_an_update(optimizer: Any) -> int:
+    """Returns over how many batches the optimizer accumulates gradients: 1 if it does not."""
+    return inner(optimizer).gradient_accumulation_steps or 1
+
+
+def _whole(variable: Any) -> int:
+    return int(keras.ops.convert_to_numpy(variable))  # A mirrored one has no `int` of its own.
