@@ -1,9 +1,9 @@
 """`CyclicLR` and `OneCycleLR`: the policies as Keras callbacks."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +14,14 @@ from clr.optimizers import assign  # noqa: F401  (offered here, too)
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
 AHEAD = 256  # Batches whose rates are computed together: one by one each takes twice as long.
+
+
+class RatesAhead(NamedTuple):
+    """The rates of the batches to come, as numbers and as tensors."""
+
+    batches: range = range(0)
+    rates: Sequence[float] = ()
+    tensors: Sequence[Any] = ()
 
 
 class PolicyCallback(keras.callbacks.Callback):
@@ -37,10 +45,14 @@ class PolicyCallback(keras.callbacks.Callback):
         if cycle_momentum:
             self.history["momentum"] = []
         self._optimizer: Any = None
-        self._origin = 0  # The optimizer's count of updates at which the first cycle began.
+        self._updates_at_origin = 0  # Where the policy's iteration 0 lies.
         self._reset_asked = False
-        self._batches_before = 0  # The optimizer's count as this epoch began.
-        self._left: Any = None  # The rate that was set last.
+        self._batches_at_epoch = 0
+        self._batches_an_update = 1
+        self._rate_set: float | None = None
+        self._ahead = RatesAhead()
+        self._end_was_checked = False
+        self._release_momentum: Callable[[], None] | None = None
 
     def reset(self) -> None:
         """Starts a new cycle with the next epoch."""
@@ -55,37 +67,38 @@ class PolicyCallback(keras.callbacks.Callback):
             "For a cyclical schedule use CyclicalLearningRate, without this callback.",
         )
         if model.optimizer is not self._optimizer:
-            self._optimizer, self._origin = model.optimizer, 0
+            self._optimizer, self._updates_at_origin = model.optimizer, 0
         # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
         # asked for before `fit` means the count of then.
         self._begin_cycle_if_asked()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Forgets that this training's end was judged; lets the momentum cycle, if it is to."""
-        self._judged = False
-        self._left = None
+        """Forgets what belonged to a former training; lets the momentum cycle, if it is to."""
+        self._end_was_checked = False
+        self._rate_set = None
         self._follow_with_momentum()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Makes the momentum constant again."""
-        if self.cycle_momentum:
+        if self._release_momentum is not None:
             self._release_momentum()
+            self._release_momentum = None
             self.model.make_train_function(force=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Reads the optimizer's count, from which this epoch's places in the cycle follow."""
         if self._begin_cycle_if_asked():
             self._follow_with_momentum()
-        self._accumulation = optimizers.batches_an_update(self.model.optimizer)
+        self._batches_an_update = optimizers.batches_an_update(self.model.optimizer)
         batches = optimizers.batches(self.model.optimizer)
-        if self._left is None or batches <= self._batches_before:
+        if self._rate_set is None or batches <= self._batches_at_epoch:
             # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
-            self._left = optimizers.rate(self.model.optimizer)
-        self._batches_before = batches
-        self._ahead = range(0)
-        if not self._judged:
-            self._judged = True
-            self._warn_of_a_cycle_cut_short(epoch)
+            self._rate_set = optimizers.rate(self.model.optimizer)
+        self._batches_at_epoch = batches
+        self._ahead = RatesAhead()
+        if not self._end_was_checked:
+            self._end_was_checked = True
+            self._check_end(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Sets the rate for this batch. Only before an epoch's first is the former one read back.
@@ -93,17 +106,17 @@ class PolicyCallback(keras.callbacks.Callback):
         Raises:
             ValueError: The rate is another than the one that was set last.
         """
-        if batch not in self._ahead:
-            if not self._ahead:
+        if batch not in self._ahead.batches:
+            if not self._ahead.batches:
                 self._refuse_another_hand()
-            self._look_ahead(batch)
-        place = batch - self._ahead.start
-        self._left = self._rates[place]
-        optimizers.set_rate(self.model, self._tensors[place])
-        self.history["lr"].append(self._rates[place])
+            self._ahead = self._look_ahead(batch)
+        place = batch - self._ahead.batches.start
+        self._rate_set = self._ahead.rates[place]
+        optimizers.set_rate(self.model, self._ahead.tensors[place])
+        self.history["lr"].append(self._rate_set)
         self.history["iterations"].append(len(self.history["iterations"]) + 1)
         if self.cycle_momentum:
-            self.history["momentum"].append(float(self.policy.momentum(self._place(batch))))
+            self.history["momentum"].append(float(self.policy.momentum(self._iteration(batch))))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Puts the rate of the epoch's last batch into the logs, as Keras's scheduler does."""
@@ -113,49 +126,55 @@ class PolicyCallback(keras.callbacks.Callback):
     def cycles_done(self) -> int:
         """Returns how many cycles have ended, by the optimizer's count of updates."""
         updates = optimizers.updates(self.model.optimizer)
-        return (updates - self._origin) // self.policy.cycle_length
+        return (updates - self._updates_at_origin) // self.policy.cycle_length
 
-    def _place(self, batch: Any) -> Any:
-        return (self._batches_before + batch) // self._accumulation - self._origin
+    def _iteration(self, batch: Any) -> Any:
+        """Returns the policy's iteration for a batch of this epoch, or for an array of them."""
+        updates = (self._batches_at_epoch + batch) // self._batches_an_update
+        return updates - self._updates_at_origin
 
     def _refuse_another_hand(self) -> None:
         """Raises an error if the rate is another than this callback, or `fit`'s start, left."""
         rate = optimizers.rate(self.model.optimizer)
         # Rounded as a rate is on its way into the optimizer.
-        left = keras.ops.convert_to_tensor(self._left, self.model.optimizer.learning_rate.dtype)
-        if rate != float(left):
+        dtype = self.model.optimizer.learning_rate.dtype
+        if rate != float(keras.ops.convert_to_tensor(self._rate_set, dtype)):
             name = type(self).__name__
             raise ValueError(
                 f"`{name}` sets the learning rate before every batch, and something else, another "
-                f"callback perhaps, has set it too: {name} left {self._left:g}. Take out one or "
-                f"the other. Received: learning_rate={rate:g}"
+                f"callback perhaps, has set it too: {name} left {self._rate_set:g}. Take out one "
+                f"or the other. Received: learning_rate={rate:g}"
             )
 
-    def _look_ahead(self, batch: int) -> None:
+    def _look_ahead(self, batch: int) -> RatesAhead:
         """Computes the rates of this batch and of those that follow it in the epoch."""
         end = batch + AHEAD
         if steps := self.params.get("steps"):
             end = min(end, max(steps, batch + 1))
-        self._ahead = range(batch, end)
-        rates = self.policy.rate(self._place(np.arange(batch, end)))
-        self._rates = rates.tolist()
+        rates = self.policy.rate(self._iteration(np.arange(batch, end)))
         dtype = self.model.optimizer.learning_rate.dtype
-        self._tensors = keras.ops.unstack(keras.ops.convert_to_tensor(rates, dtype))
+        tensors = keras.ops.unstack(keras.ops.convert_to_tensor(rates, dtype))
+        return RatesAhead(range(batch, end), rates.tolist(), tensors)
 
     def _begin_cycle_if_asked(self) -> bool:
         if asked := self._reset_asked:
             self._reset_asked = False
-            self._origin = optimizers.updates(self.model.optimizer)
+            self._updates_at_origin = optimizers.updates(self.model.optimizer)
         return asked
 
     def _follow_with_momentum(self) -> None:
         if self.cycle_momentum:
             optimizer = self.model.optimizer
-            self._release_momentum = cycle_momentum(optimizer, self.policy, self._origin)
+            self._release_momentum = cycle_momentum(optimizer, self.policy, self._updates_at_origin)
             self.model.make_train_function(force=True)  # The step is to be traced with it.
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int) -> None:
+    def _check_end(self, epoch: int) -> None:
         """Draws a warning if the training to come ends in mid-cycle."""
+        steps, epochs = self.params.get("steps"), self.params.get("epochs")
+        if steps and epochs:
+            self._warn_of_a_cycle_cut_short(epoch, epochs, steps)
+
+    def _warn_of_a_cycle_cut_short(self, epoch: int, epochs: int, steps: int) -> None:
         raise NotImplementedError
 
 
@@ -223,16 +242,16 @@ class CyclicLR(PolicyCallback):
         max_momentum: float = 0.9,
     ):
         policy = CyclicPolicy(
-            base_lr,
-            max_lr,
-            step_size,
-            mode,
-            gamma,
-            scale_fn,
-            scale_mode,
-            step_size_down,
-            base_momentum,
-            max_momentum,
+            base_lr=base_lr,
+            max_lr=max_lr,
+            step_size=step_size,
+            mode=mode,
+            gamma=gamma,
+            scale_fn=scale_fn,
+            scale_mode=scale_mode,
+            step_size_down=step_size_down,
+            base_momentum=base_momentum,
+            max_momentum=max_momentum,
         )
         super().__init__(policy, cycle_momentum)
 
@@ -264,16 +283,13 @@ class CyclicLR(PolicyCallback):
 
     _reset = reset  # The reference's name for it.
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int) -> None:
-        steps, epochs = self.params.get("steps"), self.params.get("epochs")
-        if not steps or not epochs:
-            return
+    def _warn_of_a_cycle_cut_short(self, epoch: int, epochs: int, steps: int) -> None:
         length = self.policy.cycle_length
-        begin, end = self._place(0), self._place((epochs - epoch) * steps)
+        begin, end = self._iteration(0), self._iteration((epochs - epoch) * steps)
         if end % length == 0:
             return
         cycles = max(round(end / length), begin // length + 1)
-        left = (cycles * length - begin) * self._accumulation
+        left = (cycles * length - begin) * self._batches_an_update
         whole = max(1, round(left / steps))
         message = (
             f"Training will stop in mid-cycle, {end % length} iterations into a cycle of {length}. "
@@ -340,23 +356,20 @@ class OneCycleLR(PolicyCallback):
         max_momentum: float = 0.95,
     ):
         policy = OneCyclePolicy(
-            max_lr,
-            total_steps,
-            pct_start,
-            anneal_strategy,
-            div_factor,
-            final_div_factor,
-            three_phase,
-            base_momentum,
-            max_momentum,
+            max_lr=max_lr,
+            total_steps=total_steps,
+            pct_start=pct_start,
+            anneal_strategy=anneal_strategy,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+            three_phase=three_phase,
+            base_momentum=base_momentum,
+            max_momentum=max_momentum,
         )
         super().__init__(policy, cycle_momentum)
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int) -> None:
-        steps, epochs = self.params.get("steps"), self.params.get("epochs")
-        if not steps or not epochs:
-            return
-        end, total = self._place((epochs - epoch) * steps), self.policy.total_steps
+    def _warn_of_a_cycle_cut_short(self, epoch: int, epochs: int, steps: int) -> None:
+        end, total = self._iteration((epochs - epoch) * steps), self.policy.total_steps
         if end != total:
             warnings.warn(
                 f"Training will stop after iteration {end} of a cycle of total_steps={total}: "

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -136,6 +136,20 @@ class CyclicPolicy:
         return 1.0
 
 
+class Phase(NamedTuple):
+    """A part of one cycle.
+
+    Attributes:
+        end: Its last iteration, a fraction perhaps.
+        rates: The first and the last rate.
+        momenta: The first and the last momentum.
+    """
+
+    end: float
+    rates: tuple[float, float]
+    momenta: tuple[float, float]
+
+
 @dataclass(frozen=True)
 class OneCyclePolicy:
     """A learning rate that rises once and then falls far below its start (Smith and Topin 2017).
@@ -192,7 +206,7 @@ class OneCyclePolicy:
             put(name, checks.rate(name, getattr(self, name), minimum=1.0))
         checks.flag("three_phase", self.three_phase)
         _check_momenta(self)
-        turns = [0.0, *(end for end, *_ in self._phases())]
+        turns = [0.0, *(phase.end for phase in self._phases())]
         if any(later <= sooner for sooner, later in itertools.pairwise(turns)):
             raise ValueError(
                 "`pct_start` must leave each phase an iteration: in (0, 1), at most 0.5 with "
@@ -213,7 +227,7 @@ class OneCyclePolicy:
             xp: The namespace to compute in: `numpy`, or `keras.ops` for tensors.
             dtype: The result's type.
         """
-        return self._along([rates for _, rates, _ in self._phases()], iteration, xp, dtype)
+        return self._along([phase.rates for phase in self._phases()], iteration, xp, dtype)
 
     def momentum(self, iteration: Any, xp: Any = np, dtype: str = "float64") -> Any:
         """Returns the momentum at an iteration, the lower the higher the rate.
@@ -223,31 +237,30 @@ class OneCyclePolicy:
             xp: As for `rate`.
             dtype: As for `rate`.
         """
-        return self._along([momenta for *_, momenta in self._phases()], iteration, xp, dtype)
+        return self._along([phase.momenta for phase in self._phases()], iteration, xp, dtype)
 
-    def _phases(self) -> list[tuple[float, tuple[float, float], tuple[float, float]]]:
-        """Returns of each phase its last iteration, and its first and last rate and momentum."""
+    def _phases(self) -> list[Phase]:
         first = self.max_lr / self.div_factor
         last = first / self.final_div_factor
         low, high = self.base_momentum, self.max_momentum
         rise, end = self.pct_start * self.total_steps, float(self.total_steps - 1)
-        up = (rise - 1, (first, self.max_lr), (high, low))
+        up = Phase(rise - 1, (first, self.max_lr), (high, low))
         if not self.three_phase:
-            return [up, (end, (self.max_lr, last), (low, high))]
-        down = (2 * rise - 2, (self.max_lr, first), (low, high))
-        return [up, down, (end, (first, last), (high, high))]
+            return [up, Phase(end, (self.max_lr, last), (low, high))]
+        down = Phase(2 * rise - 2, (self.max_lr, first), (low, high))
+        return [up, down, Phase(end, (first, last), (high, high))]
 
     def _along(self, pairs: list[tuple[float, float]], iteration: Any, xp: Any, dtype: str) -> Any:
         place = xp.array(xp.minimum(iteration, self.total_steps - 1), dtype=dtype)
         begin, value = 0.0, None
-        for (end, *_), (first, last) in zip(self._phases(), pairs, strict=True):
-            share = (place - begin) / (end - begin)
+        for phase, (first, last) in zip(self._phases(), pairs, strict=True):
+            share = (place - begin) / (phase.end - begin)
             if self.anneal_strategy == "cos":
                 here = last + (first - last) / 2 * (1 + xp.cos(math.pi * share))
             else:
                 here = first + (last - first) * share
             value = here if value is None else xp.where(place <= begin, value, here)
-            begin = end
+            begin = phase.end
         return value
 
 

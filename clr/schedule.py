@@ -82,7 +82,14 @@ class CyclicalLearningRate(PolicySchedule):
         step_size_down: int | None = None,
     ):
         policy = CyclicPolicy(
-            base_lr, max_lr, step_size, mode, gamma, scale_fn, scale_mode, step_size_down
+            base_lr=base_lr,
+            max_lr=max_lr,
+            step_size=step_size,
+            mode=mode,
+            gamma=gamma,
+            scale_fn=scale_fn,
+            scale_mode=scale_mode,
+            step_size_down=step_size_down,
         )
         super().__init__(policy)
         if scale_fn is not None:
@@ -150,15 +157,15 @@ class OneCycleLearningRate(PolicySchedule):
         max_momentum: float = 0.95,
     ):
         policy = OneCyclePolicy(
-            max_lr,
-            total_steps,
-            pct_start,
-            anneal_strategy,
-            div_factor,
-            final_div_factor,
-            three_phase,
-            base_momentum,
-            max_momentum,
+            max_lr=max_lr,
+            total_steps=total_steps,
+            pct_start=pct_start,
+            anneal_strategy=anneal_strategy,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+            three_phase=three_phase,
+            base_momentum=base_momentum,
+            max_momentum=max_momentum,
         )
         super().__init__(policy)
 

@@ -1,0 +1,63 @@
+"""One set of arguments: policy, callback and schedule have the same names, order and defaults."""
+
+import ast
+import inspect
+import re
+
+import pytest
+
+import clr
+
+PAIRS = [
+    (clr.CyclicPolicy, clr.CyclicLR),
+    (clr.CyclicPolicy, clr.CyclicalLearningRate),
+    (clr.OneCyclePolicy, clr.OneCycleLR),
+    (clr.OneCyclePolicy, clr.OneCycleLearningRate),
+]
+# A schedule can't cycle the momentum of the optimizer that it is part of.
+OWN = {
+    clr.CyclicLR: {"cycle_momentum": False},
+    clr.CyclicalLearningRate: {},
+    clr.OneCycleLR: {"cycle_momentum": True},
+    clr.OneCycleLearningRate: {},
+}
+LEFT_OUT = {clr.CyclicalLearningRate: {"base_momentum", "max_momentum"}}
+
+
+def arguments(of) -> dict:
+    return {name: p.default for name, p in inspect.signature(of).parameters.items()}
+
+
+@pytest.mark.parametrize("policy, user", PAIRS)
+def test_names_order_and_defaults_are_the_policys(policy, user):
+    expected = [
+        (name, default)
+        for name, default in arguments(policy).items()
+        if name not in LEFT_OUT.get(user, ())
+    ]
+    found = [(name, d) for name, d in arguments(user).items() if name not in OWN[user]]
+    assert found == expected
+    assert {name: arguments(user)[name] for name in OWN[user]} == OWN[user]
+
+
+@pytest.mark.parametrize("policy, user", PAIRS)
+def test_every_argument_arrives_at_the_policy_under_its_own_name(policy, user):
+    others = {
+        "base_lr": 0.01, "max_lr": 0.5, "step_size": 7, "mode": "exp_range", "gamma": 0.5,
+        "scale_mode": "iterations", "step_size_down": 9, "total_steps": 70, "pct_start": 0.4,
+        "anneal_strategy": "linear", "div_factor": 5.0, "final_div_factor": 6.0,
+        "three_phase": True, "base_momentum": 0.1, "max_momentum": 0.2,
+    }  # fmt: skip
+    given = {name: value for name, value in others.items() if name in arguments(user)}
+    made = user(**given).policy
+    assert {name: getattr(made, name) for name in given} == given
+
+
+@pytest.mark.parametrize("documented", {cls for pair in PAIRS for cls in pair}, ids=str)
+def test_the_defaults_that_a_docstring_tells_are_those_of_the_signature(documented):
+    text = inspect.getdoc(documented)
+    told = re.findall(r"^    (\w+): (?:(?!^    \w+:).)*?Defaults to\s+`([^`]+)`", text, re.M | re.S)
+    assert told or documented is clr.CyclicPolicy
+    for name, default in told:
+        if name in arguments(documented) and not default.isidentifier():
+            assert ast.literal_eval(default) == arguments(documented)[name], name
