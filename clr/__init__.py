@@ -4,18 +4,28 @@ The callback is `CyclicLR`, the same inside the compiled step `CyclicalLearningR
 the one formula in `clr.policies`. `Experiment`, `train` and `Run` do the tutorial's training.
 """
 
-from clr import datasets, plots, policies, runtime
+from clr import datasets, plots, policies
 from clr.callback import CyclicLR, OneCycleLR
 from clr.models import MiniGoogLeNet
 from clr.momentum import cycle_momentum
 from clr.policies import CyclicPolicy, OneCyclePolicy
 from clr.range_test import lr_range_test
-from clr.records import recorded, recorded_range_tests
-from clr.runtime import prepare
 from clr.schedule import CyclicalLearningRate, OneCycleLearningRate
 from clr.snapshots import Snapshots
-from clr.sweeps import sweep
-from clr.training import Experiment, Run, build, made_with, resolve_profile, train
+from clr.training import (
+    Experiment,
+    Run,
+    build,
+    made_with,
+    records,
+    resolve_profile,
+    runtime,
+    sweeps,
+    train,
+)
+from clr.training.records import recorded, recorded_range_tests
+from clr.training.runtime import prepare
+from clr.training.sweeps import sweep
 
 __all__ = [
     "CyclicLR",
@@ -38,8 +48,10 @@ __all__ = [
     "prepare",
     "recorded",
     "recorded_range_tests",
+    "records",
     "resolve_profile",
     "runtime",
     "sweep",
+    "sweeps",
     "train",
 ]

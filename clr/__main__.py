@@ -9,9 +9,9 @@ from typing import Any
 
 from clr import datasets, plots
 from clr.files import check_writable, write_atomically
-from clr.runtime import prepare
-from clr.sweeps import sweep, table
 from clr.training import PROFILES, Experiment, train
+from clr.training.runtime import prepare
+from clr.training.sweeps import sweep, table
 
 
 def parser() -> argparse.ArgumentParser:

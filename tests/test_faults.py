@@ -14,7 +14,8 @@ import pytest
 from backends import TENSORFLOW
 from test_training import SMALL, subset
 
-from clr import CyclicLR, Run, methods, train
+from clr import CyclicLR, Run, train
+from clr.training import methods
 
 KILLS, EPOCHS, STEPS = 20, 40, 4
 # All that must be gone on with: cycles of rate and momentum, and snapshots at their ends; dropout;

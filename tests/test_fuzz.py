@@ -12,7 +12,7 @@ from PIL import Image
 
 from clr import Run, datasets
 from clr.range_test import RangeTest
-from clr.records import RUNS
+from clr.training.records import RUNS
 
 RUN = (RUNS / "cifar10-triangular-4-epochs.json").read_bytes()
 RANGE_TEST = (RUNS / "claim" / "valley-seed-0.range.json").read_bytes()

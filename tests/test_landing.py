@@ -67,7 +67,7 @@ def test_the_landing_page_shows_what_was_recorded():
 
 
 def test_a_result_that_was_not_recorded_is_named_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("clr.records.RUNS", tmp_path)
+    monkeypatch.setattr("clr.training.records.RUNS", tmp_path)
     values = computed.headline(tmp_path)
     assert values.pop("rates_tried") == "0"
     assert set(values.values()) == {computed.MISSING}

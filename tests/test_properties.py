@@ -18,9 +18,9 @@ from clr import (
     OneCyclePolicy,
     Run,
 )
-from clr.methods import METHODS
 from clr.policies import MODES
 from clr.range_test import RangeTest
+from clr.training.methods import METHODS
 
 RATES = st.floats(0, 10)
 COUNTS = st.integers(1, 5000)

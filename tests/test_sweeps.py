@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from clr import Run
 from clr.__main__ import main
-from clr.sweeps import combinations, sweep, table
+from clr.training.sweeps import combinations, sweep, table
 
 pytest.importorskip("distributed")
 pytest.importorskip("papermill")

@@ -21,9 +21,9 @@ from multiprocessing import get_context
 import keras
 
 from clr import Experiment, build, datasets, lr_range_test, train
-from clr.methods import METHODS
 from clr.range_test import RangeTest
-from clr.records import RANGE, RUNS
+from clr.training.methods import METHODS
+from clr.training.records import RANGE, RUNS
 
 CHECKPOINTS = RUNS.parents[1] / "_build" / "record"
 SEEDS = range(5)

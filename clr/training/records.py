@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from clr.range_test import RangeTest
-from clr.training import Run
+from clr.training.fitting import Run
 
 # Beside the package in a clone; where only the package is installed, as on Colab, it is not there.
-RUNS = Path(__file__).resolve().parent.parent / "book" / "runs"
+RUNS = Path(__file__).resolve().parents[2] / "book" / "runs"
 RANGE = ".range.json"
 
 

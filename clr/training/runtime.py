@@ -8,7 +8,7 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from clr.training import Experiment, accelerators, resolve_profile
+from clr.training.fitting import Experiment, accelerators, resolve_profile
 
 ON_COLAB = "google.colab" in sys.modules  # Colab's kernels come with it.
 DRIVE = Path("/content/drive")

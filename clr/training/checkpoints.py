@@ -14,7 +14,7 @@ import numpy as np
 from clr.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from clr.training import Experiment
+    from clr.training.fitting import Experiment
 
 KEPT = 2  # The last, and the one before it, should the last be damaged.
 

@@ -13,7 +13,7 @@ from clr.callback import CyclicLR, OneCycleLR, PolicyCallback
 from clr.policies import MODES
 
 if TYPE_CHECKING:
-    from clr.training import Experiment
+    from clr.training.fitting import Experiment
 
 METHODS = (
     *MODES,

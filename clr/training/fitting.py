@@ -17,12 +17,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from clr import checks, datasets, methods
+from clr import checks, datasets
 from clr.callback import CyclicLR, PolicyCallback
-from clr.checkpoints import Checkpoints
 from clr.files import read_json, write_atomically
 from clr.models import MiniGoogLeNet
 from clr.snapshots import Snapshots
+from clr.training import methods
+from clr.training.checkpoints import Checkpoints
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 
