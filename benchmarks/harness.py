@@ -1,6 +1,5 @@
 """What the benchmarks share: interleaved repeats, medians with their spread, tables, JSON."""
 
-import json
 import statistics
 import subprocess
 import sys
@@ -9,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clr.files import write_atomically
+from clr import recorded_benchmark, records
+from clr.files import write_json
 from clr.training import hardware, versions
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "book" / "benchmarks"
 TOLERANCE = 1.15  # A ratio is worse if even its better quartile is so many times the best recorded.
 
 
@@ -106,22 +105,20 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
     print(f"\n{name}: {about}")
     for row in rows:
         print("   ".join(f"{key} {_text(value)}" for key, value in row.items()))
-    path = RESULTS / f"{name}.json"
     content: dict[str, Any] = {
-        "format": "clr-benchmark/1",
         "about": about,
         "rows": rows,
         "hardware": hardware(),
         "versions": versions(),
     }
-    stored = json.loads(path.read_text()) if path.exists() else content
+    stored = recorded_benchmark(name) or content
     if ratio and stored["hardware"] != content["hardware"]:
         # Another processor has other ratios, however good the code.
         print(f"Not compared with the last record, which is from {stored['hardware']}.")
         stored = content
     worse = got_worse(rows, stored["rows"], ratio) if ratio else []
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    records.BENCHMARKS.mkdir(parents=True, exist_ok=True)
+    write_json(records.BENCHMARKS / f"{name}.json", records.BENCHMARK, content)
     if worse:
         raise SystemExit("\n".join(["WORSE than before:", *worse]))
 

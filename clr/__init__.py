@@ -17,15 +17,17 @@ from clr.training import (
     Run,
     build,
     made_with,
+    prepare,
+    recorded,
+    recorded_benchmark,
+    recorded_range_tests,
     records,
     resolve_profile,
     runtime,
+    sweep,
     sweeps,
     train,
 )
-from clr.training.records import recorded, recorded_range_tests
-from clr.training.runtime import prepare
-from clr.training.sweeps import sweep
 
 __all__ = [
     "CyclicLR",
@@ -47,6 +49,7 @@ __all__ = [
     "policies",
     "prepare",
     "recorded",
+    "recorded_benchmark",
     "recorded_range_tests",
     "records",
     "resolve_profile",

@@ -3,15 +3,14 @@
 import argparse
 import ast
 import sys
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from clr import datasets, plots
 from clr.files import check_writable, write_atomically
-from clr.training import PROFILES, Experiment, train
-from clr.training.runtime import prepare
-from clr.training.sweeps import sweep, table
+from clr.training import PROFILES, Experiment, prepare, sweep, sweeps, train
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,7 +88,7 @@ def _sweep(options: dict[str, Any]) -> int:
     grid, by = dict(options.pop("grid")), options.pop("by")
     try:
         results = sweep(options.pop("notebook"), grid, **options)
-        print(f"\n{table(results, by or next(iter(grid)))}")
+        print(f"\n{sweeps.table(results, by or next(iter(grid)))}")
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"python -m clr sweep: {error}", file=sys.stderr)
         return 2
@@ -135,7 +134,7 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _flag_or_type(option):
+def _flag_or_type(option: Field) -> Callable[[str], Any]:
     if option.name == "jit_compile":
         return lambda text: text if text == "auto" else _boolean(text)
     return type(option.default)

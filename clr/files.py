@@ -1,12 +1,15 @@
 """Files: written whole or not at all, and read with a clear word on what is wrong with one."""
 
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -48,6 +51,16 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+def json_text(form: str, values: dict[str, Any]) -> str:
+    """Returns values as JSON, with the `"format"` that `read_json` asks for."""
+    return json.dumps({"format": form, **values}, indent=1) + "\n"
+
+
+def write_json(path: Path, form: str, values: dict[str, Any]) -> None:
+    """Writes what `json_text` returns to a file, whole or not at all."""
+    write_atomically(path, json_text(form, values).encode())
+
+
 @contextmanager
 def read_json(path: str | os.PathLike, form: str, what: str) -> Iterator[dict[str, Any]]:
     """Gives a JSON file's values to a block that makes an object of them.
@@ -71,3 +84,29 @@ def read_json(path: str | os.PathLike, form: str, what: str) -> Iterator[dict[st
         raise ValueError(
             f"{path} is not {what}, or it is damaged: {type(error).__name__}: {error}"
         ) from error
+
+
+def write_arrays(path: Path, arrays: Iterable[Any], **named: Any) -> None:
+    """Writes arrays to an .npz file, whole or not at all.
+
+    Args:
+        path: The file.
+        arrays: Arrays that are told apart by their order.
+        **named: Others, by name.
+    """
+    buffer = io.BytesIO()
+    numbered = {f"{number:04}": array for number, array in enumerate(arrays)}
+    np.savez(buffer, allow_pickle=False, **named, **numbered)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Returns the arrays of an .npz file: those in order, and those by name. Unpickles nothing.
+
+    Raises:
+        Exception: The file is damaged, which shows as errors of zipfile, zlib, NumPy, ...
+    """
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        numbers = sorted((name for name in archive.files if name.isdigit()), key=int)
+        named = {name: archive[name] for name in archive.files if not name.isdigit()}
+        return [archive[number] for number in numbers], named

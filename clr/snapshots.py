@@ -1,6 +1,5 @@
 """`Snapshots`: an ensemble of the networks at the ends of the cycles, from one training."""
 
-import io
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 
 from clr.callback import CyclicLR
-from clr.files import check_writable, write_atomically
+from clr.files import check_writable, read_arrays, write_arrays
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -60,8 +59,7 @@ class Snapshots(keras.callbacks.Callback):
         for path in sorted(self.folder.glob("snapshot-*.npz")) if self.folder else ():
             number = int(re.findall(r"\d+", path.stem)[-1])
             if number <= self._done and number not in self.weights:
-                with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                    self.weights[number] = [archive[name] for name in sorted(archive.files)]
+                self.weights[number], _ = read_arrays(path)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Keeps the weights, if a cycle has ended with this epoch or within it."""
@@ -71,10 +69,7 @@ class Snapshots(keras.callbacks.Callback):
         self._done = done
         self.weights[done] = self.model.get_weights()
         if self.folder is not None:
-            buffer = io.BytesIO()
-            arrays = {f"{n:04}": array for n, array in enumerate(self.weights[done])}
-            np.savez(buffer, allow_pickle=False, **arrays)
-            write_atomically(self.folder / f"snapshot-{done:03}.npz", buffer.getvalue())
+            write_arrays(self.folder / f"snapshot-{done:03}.npz", self.weights[done])
 
     def predict(self, x: Any, last: int | None = None, **options: Any) -> np.ndarray:
         """Returns the mean of the snapshots' predictions. The model is left as it was.

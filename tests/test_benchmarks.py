@@ -21,7 +21,7 @@ def write(*rows: dict) -> None:
 
 @pytest.fixture(autouse=True)
 def results(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    monkeypatch.setattr(harness.records, "BENCHMARKS", tmp_path)
     return tmp_path / "trial.json"
 
 

@@ -147,15 +147,11 @@ def test_a_checkpoint_that_can_not_be_written_is_an_error_and_the_last_one_is_in
             if epoch == 1:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
 
-    from clr import training
-
-    progress, constant = training._Progress, replace(SHORT, clr_method="constant")
+    constant = replace(SHORT, clr_method="constant")
     try:
-        training._Progress = lambda epochs: DiscFull()
         with pytest.raises(OSError, match=r"checkpoint-00002\.npz could not be written.*intact"):
-            train(constant, subset(64, 10), verbose=True, run_dir=tmp_path)
+            train(constant, subset(64, 10), False, run_dir=tmp_path, callbacks=[DiscFull()])
     finally:
-        training._Progress = progress
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert names(tmp_path) == ["checkpoint-00001.npz"]
     assert len(train(constant, subset(64, 10), False, tmp_path).history["loss"]) == 2
@@ -169,15 +165,8 @@ def test_a_folder_that_goes_amid_training_is_an_error_and_the_next_start_begins_
             if epoch == 1:
                 shutil.rmtree(folder)
 
-    from clr import training
-
-    progress = training._Progress
-    try:
-        training._Progress = lambda epochs: Gone()
-        with pytest.raises(OSError, match=r"could not be written"):
-            train(SHORT, subset(64, 10), verbose=True, run_dir=folder)
-    finally:
-        training._Progress = progress
+    with pytest.raises(OSError, match=r"could not be written"):
+        train(SHORT, subset(64, 10), verbose=False, run_dir=folder, callbacks=[Gone()])
     assert not folder.exists()
     again = train(SHORT, subset(64, 10), verbose=False, run_dir=folder)
     np.testing.assert_allclose(again.history["loss"], whole.history["loss"], rtol=1e-4)

@@ -15,7 +15,7 @@ from backends import TENSORFLOW
 from test_training import SMALL, subset
 
 from clr import CyclicLR, Run, train
-from clr.training import methods
+from clr.training import METHODS
 
 KILLS, EPOCHS, STEPS = 20, 40, 4
 # All that must be gone on with: cycles of rate and momentum, and snapshots at their ends; dropout;
@@ -52,10 +52,16 @@ def live(folder, said):
             super().on_train_batch_begin(batch, logs)
             applied = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             rate, momentum = (self.history[name][-1] for name in ("lr", "momentum"))
-            line = [int(self._place(batch)), rate, applied, momentum]
+            line = [int(self._iteration(batch)), rate, applied, momentum]
             os.write(trace, json.dumps(line).encode() + b"\n")
 
-    methods.CyclicLR = Written
+    METHODS[EXPERIMENT.clr_method] = lambda experiment, epoch: Written(
+        base_lr=experiment.min_lr,
+        max_lr=experiment.max_lr,
+        step_size=experiment.step_size * epoch,
+        mode=experiment.clr_method,
+        cycle_momentum=experiment.cycle_momentum,
+    )
     run = train(EXPERIMENT, subset(STEPS * 32, 20), verbose=False, run_dir=folder)
     run.save(f"{folder}.json")
     np.savez(f"{folder}.npz", *run.model.get_weights())

@@ -7,7 +7,7 @@ import pytest
 from test_training import subset
 
 from clr import Experiment, OneCyclePolicy, train
-from clr.training.methods import METHODS, OPTIMIZERS
+from clr.training import METHODS, OPTIMIZERS
 
 SMALL = Experiment(
     dataset="digits",

@@ -20,7 +20,7 @@ from clr import (
 )
 from clr.policies import MODES
 from clr.range_test import RangeTest
-from clr.training.methods import METHODS
+from clr.training import METHODS
 
 RATES = st.floats(0, 10)
 COUNTS = st.integers(1, 5000)

@@ -22,8 +22,8 @@ import keras
 
 from clr import Experiment, build, datasets, lr_range_test, train
 from clr.range_test import RangeTest
-from clr.training.methods import METHODS
-from clr.training.records import RANGE, RUNS
+from clr.training import METHODS
+from clr.training.records import RANGE_TEST, RUNS
 
 CHECKPOINTS = RUNS.parents[1] / "_build" / "record"
 SEEDS = range(5)
@@ -102,7 +102,7 @@ def record(task: Task) -> str:
     keras.utils.clear_session()
     data = datasets.load(experiment.dataset)
     if reading is not None:
-        curve = RUNS / f"{name}{RANGE}"
+        curve = RUNS / f"{name}{RANGE_TEST}"
         if not curve.exists():
             range_test(experiment, data).to_json(curve)
         # From the file also the first time: on a GPU a second range test could suggest other

@@ -4,7 +4,6 @@ A page says `{{ name }}` and gets what stands here under that name: from the rec
 measurements, and from the chapters as they were just executed.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -14,9 +13,9 @@ import numpy as np
 MISSING = "not yet recorded"
 
 
-def headline(book: Path) -> dict[str, str]:
+def headline() -> dict[str, str]:
     """Returns the landing page's results."""
-    from clr import recorded
+    from clr import recorded, recorded_benchmark
 
     def accuracy(pattern: str) -> float | None:
         found = [run.test_accuracy for run in recorded(pattern).values()]
@@ -29,8 +28,7 @@ def headline(book: Path) -> dict[str, str]:
     by_rate: dict[str, list[float]] = {}
     for name, run in recorded("claim/constant-*").items():
         by_rate.setdefault(name.rsplit("-seed-")[0], []).append(run.test_accuracy)
-    measured = book / "benchmarks" / "callback.json"
-    rows = json.loads(measured.read_text("utf-8"))["rows"] if measured.exists() else []
+    rows = (recorded_benchmark("callback") or {"rows": []})["rows"]
     costs = [r["times a bare step"]["median"] for r in rows if r["contestant"] == "CyclicLR"]
     return {
         "one_cycle": share(accuracy("full/one_cycle-*")),
@@ -80,7 +78,7 @@ def status(chapters: Path) -> dict[str, str]:
 def compute(app, config):
     """Gives the pages their values."""
     source = Path(app.srcdir)
-    values = headline(source / "book") | status(source / "notebooks")
+    values = headline() | status(source / "notebooks")
     config.myst_substitutions = {**config.myst_substitutions, **values}
 
 

@@ -1,31 +1,48 @@
 """From an `Experiment` (what to train) through `train` to a `Run` (what happened)."""
 
-from clr.training.fitting import (
-    COMMIT,
+from typing import Any
+
+from clr.training import machine
+from clr.training.checkpoints import Checkpoints
+from clr.training.experiment import (
     DTYPES,
+    METHODS,
+    OPTIMIZERS,
     PROFILES,
     Experiment,
-    Run,
-    accelerators,
-    build,
-    hardware,
-    made_with,
     resolve_profile,
-    train,
-    versions,
 )
+from clr.training.fitting import build, train
+from clr.training.machine import accelerators, hardware, versions
+from clr.training.records import recorded, recorded_benchmark, recorded_range_tests
+from clr.training.run import Run
+from clr.training.runtime import made_with, prepare
+from clr.training.sweeps import sweep
 
 __all__ = [
-    "COMMIT",
     "DTYPES",
+    "METHODS",
+    "OPTIMIZERS",
     "PROFILES",
+    "Checkpoints",
     "Experiment",
     "Run",
     "accelerators",
     "build",
     "hardware",
     "made_with",
+    "prepare",
+    "recorded",
+    "recorded_benchmark",
+    "recorded_range_tests",
     "resolve_profile",
+    "sweep",
     "train",
     "versions",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "COMMIT":  # It was once found on import.
+        return machine.commit()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

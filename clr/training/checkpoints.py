@@ -1,22 +1,19 @@
 """Checkpoints at epochs' ends: all that it takes to go on as if training had not stopped."""
 
-import io
 import json
 import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
-from clr.files import check_writable, write_atomically
+from clr.files import check_writable, read_arrays, write_arrays
+from clr.training.experiment import Experiment
 
-if TYPE_CHECKING:
-    from clr.training.fitting import Experiment
-
-KEPT = 2  # The last, and the one before it, should the last be damaged.
+CHECKPOINTS_KEPT = 2  # The last may be damaged.
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -38,7 +35,7 @@ class Checkpoints(keras.callbacks.Callback):
         ValueError: The folder can't be written to.
     """
 
-    def __init__(self, folder: str | Path, experiment: "Experiment"):
+    def __init__(self, folder: str | Path, experiment: Experiment):
         super().__init__()
         self.folder, self.experiment = Path(folder), experiment
         self.history: dict[str, list[float]] = {}
@@ -114,15 +111,10 @@ class Checkpoints(keras.callbacks.Callback):
             "history": self.history,
             "seconds": self.seconds,
         }
-        arrays = {
-            f"{number:04}": keras.ops.convert_to_numpy(variable)
-            for number, variable in enumerate(_variables(self.model))
-        }
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, said=np.array(json.dumps(said)), **arrays)
+        arrays = map(keras.ops.convert_to_numpy, _variables(self.model))
         path = self.folder / f"checkpoint-{epoch + 1:05}.npz"
-        write_atomically(path, buffer.getvalue())
-        for old in sorted(self.folder.glob("checkpoint-*.npz"))[:-KEPT]:
+        write_arrays(path, arrays, said=np.array(json.dumps(said)))
+        for old in sorted(self.folder.glob("checkpoint-*.npz"))[:-CHECKPOINTS_KEPT]:
             old.unlink()
 
     def _restore(self) -> None:
@@ -136,10 +128,8 @@ def _variables(model: keras.Model) -> list[Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        said = json.loads(str(archive["said"]))
-        names = sorted(name for name in archive.files if name != "said")
-        arrays = [archive[name] for name in names]
+    arrays, named = read_arrays(path)
+    said = json.loads(str(named["said"]))
     if not isinstance(said["epoch"], int) or not isinstance(said["history"], dict):
         raise ValueError("its description is incomplete")
     said["seconds"] = float(said["seconds"])

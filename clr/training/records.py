@@ -1,13 +1,17 @@
-"""The runs recorded with the book, in the repository's folder book/runs."""
+"""What was recorded for the book: runs, range tests, benchmarks."""
 
 from pathlib import Path
+from typing import Any
 
+from clr.files import read_json
 from clr.range_test import RangeTest
-from clr.training.fitting import Run
+from clr.training.run import Run
 
 # Beside the package in a clone; where only the package is installed, as on Colab, it is not there.
 RUNS = Path(__file__).resolve().parents[2] / "book" / "runs"
-RANGE = ".range.json"
+BENCHMARKS = RUNS.parent / "benchmarks"
+BENCHMARK = "clr-benchmark/1"
+RANGE_TEST = ".range.json"  # How the file of a range test ends.
 
 
 def recorded(pattern: str) -> dict[str, Run]:
@@ -19,7 +23,7 @@ def recorded(pattern: str) -> dict[str, Run]:
     Raises:
         ValueError: A file that matches is damaged, or not a run's.
     """
-    paths = [p for p in sorted(RUNS.glob(f"{pattern}.json")) if not p.name.endswith(RANGE)]
+    paths = [p for p in sorted(RUNS.glob(f"{pattern}.json")) if not p.name.endswith(RANGE_TEST)]
     return {
         path.relative_to(RUNS).as_posix().removesuffix(".json"): Run.load(path) for path in paths
     }
@@ -34,8 +38,28 @@ def recorded_range_tests(pattern: str) -> dict[str, RangeTest]:
     Raises:
         ValueError: A file that matches is damaged, or not a range test's.
     """
-    paths = sorted(RUNS.glob(f"{pattern}{RANGE}"))
+    paths = sorted(RUNS.glob(f"{pattern}{RANGE_TEST}"))
     return {
-        path.relative_to(RUNS).as_posix().removesuffix(RANGE): RangeTest.from_json(path)
+        path.relative_to(RUNS).as_posix().removesuffix(RANGE_TEST): RangeTest.from_json(path)
         for path in paths
     }
+
+
+def recorded_benchmark(name: str) -> dict[str, Any] | None:
+    """Returns what a benchmark measured, or `None` where its record is not there.
+
+    Args:
+        name: The benchmark's, such as `"callback"`.
+
+    Returns:
+        `"about"`, what was measured, in a sentence; `"rows"`, a dictionary for each contestant;
+        `"hardware"` and `"versions"`, as in a `Run`.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    path = BENCHMARKS / f"{name}.json"
+    if not path.exists():
+        return None
+    with read_json(path, BENCHMARK, "a benchmark's record") as values:
+        return values

@@ -8,7 +8,9 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from clr.training.fitting import Experiment, accelerators, resolve_profile
+from clr.training.experiment import Experiment, resolve_profile
+from clr.training.machine import accelerators, hardware, in_words, versions
+from clr.training.run import Run
 
 ON_COLAB = "google.colab" in sys.modules  # Colab's kernels come with it.
 DRIVE = Path("/content/drive")
@@ -35,6 +37,21 @@ def prepare(profile: str = "auto") -> None:
             "Runtime > Change runtime type, then Run all; or take the quick profile.",
             stacklevel=2,
         )
+
+
+def made_with(profile: str = "auto", run: Run | None = None, data: str | None = None) -> str:
+    """Returns a sentence on how a page was made, to stand at its end.
+
+    Args:
+        profile: The profile it was executed under, as for `resolve_profile`.
+        run: The run it shows, if it trained one.
+        data: What else it computed with, if not a run's data.
+    """
+    said = f"Executed in the profile {resolve_profile(profile)!r}"
+    if run is not None:
+        return f"{said}. {run.provenance()}"
+    data = "without a data set" if data is None else f"on {data}"
+    return f"{said}, {data}. {in_words(hardware(), versions())}."
 
 
 def run_dir(

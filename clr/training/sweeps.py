@@ -15,7 +15,7 @@ from typing import Any
 
 from clr import checks
 from clr.files import check_writable, write_atomically
-from clr.training.fitting import Run
+from clr.training.run import Run
 
 Parameters = dict[str, Any]
 

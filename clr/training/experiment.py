@@ -1,0 +1,222 @@
+"""`Experiment`: what to train, with what sets its learning rate, and the profiles."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras.optimizers import schedules
+
+from clr import checks, datasets
+from clr.callback import CyclicLR, OneCycleLR, PolicyCallback
+from clr.policies import MODES
+from clr.training.machine import accelerators
+
+Setter: TypeAlias = PolicyCallback | schedules.LearningRateSchedule | float
+
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
+
+# What each profile says where a parameter is left open; the rest are Experiment's defaults.
+PROFILES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "quick": {
+        "dataset": "digits",
+        "min_lr": 1e-3,
+        "max_lr": 1e-1,
+        "decay": 1e-2,
+        "batch_size": 32,
+        "step_size": 2,
+        "num_epochs": 8,
+        "width": 0.25,
+        "bn_momentum": 0.9,
+    },
+}
+
+
+def _cyclic(e: "Experiment", epoch: int) -> Setter:
+    return CyclicLR(
+        base_lr=e.min_lr,
+        max_lr=e.max_lr,
+        step_size=e.step_size * epoch,
+        mode=e.clr_method,
+        gamma=e.gamma,
+        cycle_momentum=e.cycle_momentum,
+    )
+
+
+# What sets the rate, by name: for an experiment and the iterations in an epoch. The cyclical
+# methods are this package's callbacks, those that they are compared with Keras's own schedules.
+METHODS: dict[str, Callable[["Experiment", int], Setter]] = {
+    **dict.fromkeys(MODES, _cyclic),
+    "one_cycle": lambda e, epoch: OneCycleLR(
+        e.max_lr, e.num_epochs * epoch, cycle_momentum=e.cycle_momentum
+    ),
+    "constant": lambda e, epoch: e.max_lr,
+    "time": lambda e, epoch: schedules.InverseTimeDecay(e.max_lr, 1, e.decay),
+    "step": lambda e, epoch: schedules.ExponentialDecay(
+        e.max_lr, e.step_size * epoch, e.factor, staircase=True
+    ),
+    "linear": lambda e, epoch: schedules.PolynomialDecay(e.max_lr, e.num_epochs * epoch, e.min_lr),
+    "polynomial": lambda e, epoch: schedules.PolynomialDecay(
+        e.max_lr, e.num_epochs * epoch, e.min_lr, e.power
+    ),
+    "cosine": lambda e, epoch: schedules.CosineDecay(
+        e.max_lr, e.num_epochs * epoch, e.min_lr / e.max_lr
+    ),
+    "cosine_restarts": lambda e, epoch: schedules.CosineDecayRestarts(
+        e.max_lr, 2 * e.step_size * epoch, t_mul=1.0, alpha=e.min_lr / e.max_lr
+    ),
+}
+
+# What applies the gradients, by name: for an experiment and its rate.
+OPTIMIZERS: dict[str, Callable[["Experiment", Any], keras.optimizers.Optimizer]] = {
+    "sgd": lambda e, rate: keras.optimizers.SGD(rate, momentum=e.momentum),
+    "adam": lambda e, rate: keras.optimizers.Adam(rate),
+    "adamw": lambda e, rate: keras.optimizers.AdamW(rate),
+    "rmsprop": lambda e, rate: keras.optimizers.RMSprop(rate),
+}
+
+
+def _option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    """A field with the help that the command line shows for it."""
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to train. The fields keep the tutorial's names, and by default its values.
+
+    Each epoch has exactly `examples // batch_size` iterations.
+
+    Raises:
+        TypeError: A field of the wrong type.
+        ValueError: A field out of its range.
+    """
+
+    dataset: str = _option(
+        "cifar10",
+        f"data set to train on: {', '.join(datasets.LOADERS)}, or a folder of images by class",
+    )
+    clr_method: str = _option("triangular", "what sets the learning rate", tuple(METHODS))
+    min_lr: float = _option(1e-7, "lower bound of the learning rate (base_lr)")
+    max_lr: float = _option(1e-2, "upper bound of the learning rate")
+    step_size: int = _option(8, "epochs in half a cycle; with step: from drop to drop")
+    cycle_momentum: bool = _option(False, "swing the momentum against a cyclical rate")
+    gamma: float = _option(0.99994, "decay per iteration with exp_range, in (0, 1]")
+    decay: float = _option(1e-4, "decay per iteration with time")
+    factor: float = _option(0.25, "what each drop multiplies the rate with, in (0, 1], with step")
+    power: float = _option(2.0, "exponent with polynomial")
+    batch_size: int = _option(64, "images in a batch")
+    num_epochs: int = _option(96, "epochs to train")
+    width: float = _option(1.0, "multiplies the network's numbers of filters")
+    optimizer: str = _option("sgd", "what applies the gradients", tuple(OPTIMIZERS))
+    momentum: float = _option(0.9, "SGD's momentum, in [0, 1)")
+    bn_momentum: float = _option(0.99, "what batch normalisation keeps of its averages, in [0, 1)")
+    augment: bool = _option(True, "shift and flip training images at random")
+    dtype: str = _option("float32", "precision: float32, or mixed with one of these", DTYPES)
+    jit_compile: bool | str = _option("auto", "compile with XLA: auto, true or false")
+    seed: int = _option(42, "seed of weights, batches, dropout and augmentation")
+
+    def __post_init__(self) -> None:
+        """Checks every field. Whether there is such a data set shows when it is loaded."""
+
+        def check(check: Callable[..., Any], names: str, **limits: Any) -> None:
+            for name in names.split():
+                object.__setattr__(self, name, check(name, getattr(self, name), **limits))
+
+        if not isinstance(self.dataset, str) or not self.dataset:
+            raise ValueError(f"`dataset` must be a name. Received: dataset={self.dataset!r}")
+        for choice in fields(self):
+            if choice.metadata["choices"]:
+                check(checks.choice, choice.name, choices=choice.metadata["choices"])
+        check(checks.count, "step_size batch_size num_epochs")
+        check(checks.count, "seed", minimum=0)
+        check(checks.rate, "min_lr decay power")
+        check(checks.above, "max_lr width")
+        check(checks.decay, "gamma factor")
+        check(checks.share, "momentum bn_momentum")
+        check(checks.flag, "augment cycle_momentum")
+        checks.at_least("max_lr", self.max_lr, "min_lr", self.min_lr)
+        if self.jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                "`jit_compile` must be True, False or 'auto'. "
+                f"Received: jit_compile={self.jit_compile!r}"
+            )
+
+    @classmethod
+    def from_profile(cls, profile: str = "auto", **parameters: Any) -> "Experiment":
+        """Returns an experiment from a profile and what departs from it.
+
+        Args:
+            profile: `"full"`, `"quick"` or `"auto"`; see `resolve_profile`.
+            **parameters: Fields of `Experiment`; `None` means "what the profile says".
+
+        Raises:
+            TypeError: An unknown parameter.
+            ValueError: An unknown profile, or a parameter out of its range.
+        """
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return cls(**{**PROFILES[resolve_profile(profile)], **given})
+
+    def iterations_per_epoch(self, examples: int) -> int:
+        """Returns the iterations in an epoch: full batches only."""
+        return examples // self.batch_size
+
+    def learning_rate(self, iterations_per_epoch: int) -> Setter:
+        """Returns what sets the rate: a callback, or what an optimizer takes.
+
+        - `"triangular"`, `"triangular2"`, `"exp_range"`: from `min_lr` to `max_lr` in `step_size`
+          epochs and back, again and again (`CyclicLR`).
+        - `"one_cycle"`: once up to `max_lr` and down to nearly 0 over all epochs (`OneCycleLR`).
+        - `"constant"`: `max_lr`.
+        - `"time"`: `max_lr / (1 + decay * iteration)` (Keras's `InverseTimeDecay`).
+        - `"step"`: `max_lr * factor**n` after n times `step_size` epochs (`ExponentialDecay`).
+        - `"linear"`: from `max_lr` to `min_lr` over all epochs (`PolynomialDecay`).
+        - `"polynomial"`: the same along `(1 - share)**power` (`PolynomialDecay`).
+        - `"cosine"`: the same along half a cosine wave (`CosineDecay`).
+        - `"cosine_restarts"`: the same in `2 * step_size` epochs, then again from `max_lr`
+          (`CosineDecayRestarts`; Loshchilov and Hutter, "SGDR", arXiv:1608.03983).
+
+        Args:
+            iterations_per_epoch: Updates in an epoch.
+        """
+        return METHODS[self.clr_method](self, iterations_per_epoch)
+
+    def rates(self, iterations_per_epoch: int) -> np.ndarray:
+        """Returns the rate of every iteration, for epochs of so many: float64."""
+        setter = self.learning_rate(iterations_per_epoch)
+        return rates_of(setter, self.num_epochs * iterations_per_epoch)
+
+
+def rates_of(setter: Setter, iterations: int) -> np.ndarray:
+    """Returns the rates that a setter says for so many iterations: float64.
+
+    Args:
+        setter: What `Experiment.learning_rate` returned.
+        iterations: How many.
+    """
+    if isinstance(setter, PolicyCallback):
+        return setter.policy.rate(np.arange(iterations))
+    if isinstance(setter, float):
+        return np.full(iterations, setter)
+    return keras.ops.convert_to_numpy(setter(np.arange(iterations))).astype("float64")
+
+
+def resolve_profile(profile: str = "auto") -> str:
+    """Returns the profile in force: `"full"` or `"quick"`.
+
+    `"auto"` means what the environment variable `CLR_PROFILE` says, else `"full"` where Keras sees
+    a GPU or TPU, else `"quick"`.
+
+    Raises:
+        ValueError: An unknown profile, here or in `CLR_PROFILE`.
+    """
+    checks.choice("profile", profile, ("auto", *PROFILES))
+    if profile != "auto":
+        return profile
+    asked = os.environ.get("CLR_PROFILE")
+    if asked:
+        return checks.choice("CLR_PROFILE", asked, tuple(PROFILES))
+    return "quick" if accelerators() == [] else "full"

@@ -1,0 +1,127 @@
+"""`Run`: what happened in a training."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from clr.files import read_json, write_json
+from clr.training import machine
+from clr.training.experiment import Experiment
+
+
+@dataclass
+class Run:
+    """What happened in a training, as plain values that JSON can hold.
+
+    Attributes:
+        experiment: What was trained.
+        history: Per epoch: `loss`, `accuracy`, `val_loss`, `val_accuracy` (on the test images, as
+            the tutorial does) and `learning_rate` of the epoch's last iteration.
+        iterations_per_epoch: Updates in an epoch. With `experiment` it gives every rate: `rates`.
+        classes: The classes' names.
+        report: scikit-learn's classification report on the test images.
+        confusion: Counts of test images by true (row) and predicted class (column).
+        parameters: Number of the network's weights.
+        examples: Number of training and of test images.
+        seconds: Wall time of training, validation included, and of the final evaluation.
+        data: Where the images came from.
+        hardware: Processor, cores and accelerators.
+        versions: Of Python and of the libraries that matter here.
+        commit: The repository's commit, if it ran from one.
+        started: When, in UTC, as ISO 8601.
+        snapshots: If several cycles ended: the test accuracies of the networks at their ends
+            (`"accuracy"`), and that of the mean of their predictions (`"ensemble"`).
+        model: The trained network; not saved in the JSON file.
+    """
+
+    experiment: Experiment
+    history: dict[str, list[float]]
+    iterations_per_epoch: int
+    classes: list[str]
+    report: dict[str, Any]
+    confusion: list[list[int]]
+    parameters: int
+    examples: dict[str, int]
+    seconds: dict[str, float]
+    data: str
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    commit: str | None
+    started: str
+    snapshots: dict[str, Any] | None = None
+    model: keras.Model | None = field(default=None, repr=False, compare=False)
+
+    FORMAT = "clr-run/1"
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of test images that the trained network got right."""
+        return self.report["accuracy"]
+
+    def rates(self) -> np.ndarray:
+        """Returns the rate of every iteration, from the formula: float64 of shape (iterations,)."""
+        return self.experiment.rates(self.iterations_per_epoch)
+
+    def classification_report(self) -> str:
+        """Returns the report as a table to print."""
+        rows = [f"{'':>12}  precision  recall  f1-score  support\n"]
+        for name in [*self.classes, "macro avg", "weighted avg"]:
+            row = self.report[name]
+            rows.append(
+                f"{name:>12}  {row['precision']:9.2f}  {row['recall']:6.2f}  "
+                f"{row['f1-score']:8.2f}  {row['support']:7.0f}"
+            )
+        rows.append(f"\n{'accuracy':>12}  {self.test_accuracy:9.4f}")
+        return "\n".join(rows)
+
+    @property
+    def machine(self) -> str:
+        """Processor, accelerators and versions, in words."""
+        return machine.in_words(self.hardware, self.versions)
+
+    def provenance(self) -> str:
+        """Returns one sentence on how this run was made, to stand beside its numbers."""
+        e = self.experiment
+        return (
+            f"Data: {e.dataset} ({self.data}), {self.examples['train']:,} training and "
+            f"{self.examples['test']:,} test images. Network: width {e.width:g}, "
+            f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. Time: "
+            f"{self.seconds['train']:,.0f} s for {len(self.history['loss'])} epochs, from "
+            f"{self.started}. {self.machine}."
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes the run to a JSON file, whole or not at all."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
+        values["experiment"] = asdict(self.experiment)
+        write_json(Path(path), self.FORMAT, values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Returns the run that `save` wrote.
+
+        Raises:
+            FileNotFoundError: No such file.
+            ValueError: The file is damaged, or is not a run's.
+        """
+        with read_json(path, cls.FORMAT, "a run that clr.Run.save wrote") as values:
+            values["experiment"] = Experiment(**values["experiment"])
+            run = cls(**values)
+            run._check()
+        return run
+
+    def _check(self) -> None:
+        """Raises an error if anything is missing, of the wrong type, or at odds with the rest."""
+        epochs = np.array(list(self.history.values()), float)  # Fails if they differ in length.
+        # A file can ask for no more rates than it has epochs, however many it says there were.
+        if "loss" not in self.history or epochs.shape[1] != self.experiment.num_epochs:
+            raise ValueError("the history is not that of the experiment's epochs")
+        expected = self.experiment.iterations_per_epoch(self.examples["train"])
+        if self.iterations_per_epoch != expected:
+            raise ValueError("the iterations are not those of examples and batch size")
+        if np.array(self.confusion, int).shape != (len(self.classes), len(self.classes)):
+            raise ValueError("the confusion matrix does not fit the classes")
+        self.provenance(), self.classification_report()  # These touch all the rest.
