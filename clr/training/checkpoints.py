@@ -133,5 +133,6 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     if not isinstance(said["epoch"], int) or not isinstance(said["history"], dict):
         raise ValueError("its description is incomplete")
     said["seconds"] = float(said["seconds"])
-    said["experiment"] = dict(said["experiment"])
+    # An option that has come since then has its default: the training before it had no other.
+    said["experiment"] = asdict(Experiment()) | said["experiment"]
     return said, arrays
