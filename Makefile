@@ -40,7 +40,7 @@ ON_ANY_BACKEND := $(addprefix tests/test_,$(addsuffix .py,backends callback chec
 	faults matrix methods models momentum normalization one_cycle policies properties range_test \
 	records schedule snapshots training))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-PACKAGE := $(wildcard clr/*.py)
+PACKAGE := $(wildcard clr/*.py clr/*/*.py)
 PAGES := _config.yml _toc.yml \
 	$(shell find book -type f ! -name '.*' ! -name '*.pyc' ! -path '*/.ipynb_checkpoints/*')
 COPIES := $(sort $(PAGES:%=$(SRC)/%))

@@ -22,8 +22,9 @@ def make_small_book(folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "book" / "references.bib", folder / "book")
     (folder / ".venv").symlink_to(sys.prefix)
-    (folder / "clr").mkdir()
-    (folder / "clr" / "__init__.py").touch()
+    for package in ("clr", "clr/range_test"):
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").touch()
     (folder / "book" / "intro.md").write_text("# A small book\n\n{doc}`/notebooks/one`\n")
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n"

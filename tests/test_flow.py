@@ -61,7 +61,10 @@ def test_touching_one_notebook_executes_only_that_one(built):
     assert executed(done) == ["notebooks/two.ipynb"]
 
 
-@pytest.mark.parametrize("changed", ["clr/__init__.py", "requirements.txt", "tools/execute.py"])
+@pytest.mark.parametrize(
+    "changed",
+    ["clr/__init__.py", "clr/range_test/__init__.py", "requirements.txt", "tools/execute.py"],
+)
 def test_what_all_notebooks_rest_on_has_all_of_them_executed(built, changed):
     now = (built / changed).stat().st_mtime
     touch(built / changed)
