@@ -1,0 +1,249 @@
+"""What a range test found: it prints, suggests, plots and saves itself."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clr import checks
+from clr.files import read_json, write_atomically
+from clr.range_test.reading import (
+    FEWEST_POINTS,
+    SKIP_FIRST,
+    SKIP_LAST,
+    SOURCES,
+    _Average,
+    _beta,
+    _mid_valley,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Bounds read off a range test. Unpacks into the two: `base_lr, max_lr = result.suggest()`.
+
+    Attributes:
+        base_lr: Lower bound.
+        max_lr: Upper bound.
+        method: How they were read.
+        source: Where the method comes from.
+    """
+
+    base_lr: float
+    max_lr: float
+    method: str
+    source: str
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.base_lr, self.max_lr))
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.base_lr, self.max_lr)[index]
+
+
+@dataclass(repr=False)
+class RangeTest:
+    """What a range test found: the curve, and how it was made. Printed, it is one sentence.
+
+    Attributes:
+        lrs: The rates, one a point of the curve.
+        losses: The batch's own loss at that rate, before its update; with `validation_data` the
+            validation loss after it. All finite: a loss that is not ends the test and is left out.
+        accuracies: The batch's, or the validation data's, own accuracy; `None` without a metric.
+        stopped: Why it ended: `"end_lr reached"`, `"loss diverged"`, `"loss not finite"` or
+            `"data ended"`.
+        rewound: Whether the data are as they were, too; see `lr_range_test`.
+        config: The arguments in force, and the names of model and optimizer.
+    """
+
+    lrs: list[float]
+    losses: list[float]
+    accuracies: list[float] | None
+    stopped: str
+    rewound: bool
+    config: dict[str, Any]
+
+    FORMAT = "clr-range-test/1"
+
+    def __repr__(self) -> str:
+        reach = f"from {self.lrs[0]:.1e} to {self.lrs[-1]:.1e}" if self.lrs else "none finite"
+        return (
+            f"RangeTest: {len(self.lrs)} points {reach}, of {self.config['num_steps']} steps "
+            f"planned; {self.stopped}; model and optimizer are as before, "
+            + ("so are the data" if self.rewound else "the data can't be rewound")
+        )
+
+    @property
+    def smoothed(self) -> np.ndarray:
+        """The losses' bias-corrected moving average, in float64, one a point."""
+        return self._smooth(self.losses)
+
+    def suggest(self, method: str = "valley") -> Suggestion:
+        """Returns bounds for `CyclicLR`, read off the smoothed curve: `CyclicLR(*suggestion, ...)`.
+
+        The first ten steps and the last point are not read. `max_lr` is, by method:
+
+        - `"steepest"`: where the loss falls fastest over the rate's logarithm (fastai's `steep`,
+          once the descent has begun). Too high if a decade has fewer steps than the average spans.
+        - `"valley"`: halfway along the longest descent (fastai's `valley`).
+        - `"minimum"`: a tenth of the rate at which the loss is lowest (fastai's `minimum`).
+        - `"accuracy"`: where the accuracy has made 95 % of its climb: it slows, turns ragged or
+          falls from there on (Smith's reading of the linear test).
+
+        `base_lr` is where the curve has made a tenth of its way: the loss begins to fall, the
+        accuracy to climb. Where that is near to a loss method's `max_lr`, or above, it is a quarter
+        of `max_lr` instead, Smith's rule of thumb.
+
+        Args:
+            method: One of these. Defaults to `"valley"`, as fastai's does: it differs least from
+                run to run.
+
+        Raises:
+            ValueError: The curve holds no answer: it is too short, flat, or never falls.
+
+        Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
+        section 3.3; github.com/fastai/fastai, fastai/callback/schedule.py.
+        """
+        checks.choice("method", method, tuple(SOURCES))
+        if method == "accuracy":
+            if self.accuracies is None:
+                raise ValueError(
+                    "`method='accuracy'` needs a curve of accuracies, and there is none. Compile "
+                    "the model with metrics=['accuracy'], or name another: "
+                    "lr_range_test(metric=...)."
+                )
+            lrs, _, way = self._way(self.accuracies, "accuracy", "climbs", -1)
+            begin = np.flatnonzero(way <= 0.1)[-1]
+            base_lr, max_lr = lrs[begin], lrs[np.argmax(way >= 0.95)]
+        else:
+            lrs, curve, way = self._way(self.losses, "loss", "falls")
+            begin = np.flatnonzero(way <= 0.1)[-1]
+            if method == "steepest":
+                # Not before the descent, where the average of few batches makes steps of its own.
+                slopes = np.diff(curve[begin:]) / np.diff(np.log(lrs[begin:]))
+                max_lr = lrs[begin + slopes.argmin()]
+            elif method == "valley":
+                max_lr = lrs[_mid_valley(curve)]
+            else:
+                max_lr = lrs[-1] / 10
+            base_lr = min(lrs[begin], max_lr / 4)
+        return Suggestion(float(base_lr), float(max_lr), method, SOURCES[method])
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draws the loss over the rate, raw (faint) and smoothed, and marks what `suggest` says.
+
+        A dot for each method's `max_lr`, and a band from `base_lr` to `max_lr` for the default
+        method's. The first ten steps and the last point are left out.
+
+        Args:
+            ax: Axes to draw into. Defaults to new ones.
+        """
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.subplots(layout="constrained")[1]
+        lrs, curve = self._readable(self.smoothed)
+        ax.plot(lrs, self._readable(self.losses)[1], "C0", alpha=0.3, label="batch")
+        ax.plot(lrs, curve, "C0", label="smoothed")
+        for colour, method in enumerate(("steepest", "valley", "minimum"), start=1):
+            try:
+                found = self.suggest(method)
+            except ValueError:  # A curve without an answer is worth looking at all the more.
+                break
+            label = f"{method}: {found.base_lr:.1e} to {found.max_lr:.1e}"
+            height = np.interp(found.max_lr, lrs, curve)
+            ax.plot(found.max_lr, height, "o", color=f"C{colour}", label=label)
+            if method == "valley":
+                ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
+        if len(curve):
+            # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
+            ax.set_ylim(top=curve.max() + (0.1 * np.ptp(curve) or 1.0))
+            if curve.min() >= 0:
+                ax.set_ylim(bottom=max(0, ax.get_ylim()[0]))  # The margin would go below.
+        ax.set(
+            xlabel="learning rate",
+            ylabel="validation loss" if self.config["validation_every"] else "loss",
+            xscale="log" if self.config["schedule"] == "exponential" else "linear",
+        )
+        ax.legend()
+        return ax
+
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
+        """Returns the result as JSON, and writes it to a file, whole or not at all.
+
+        Args:
+            path: File to write. Defaults to none.
+        """
+        text = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1) + "\n"
+        if path is not None:
+            write_atomically(Path(path), text.encode())
+        return text
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> "RangeTest":
+        """Returns the result that `to_json` wrote.
+
+        Raises:
+            FileNotFoundError: No such file.
+            ValueError: The file is damaged, or is not a range test's.
+        """
+        with read_json(path, cls.FORMAT, "a range test that RangeTest.to_json wrote") as values:
+            result = cls(**values)
+            curves = [c for c in (result.lrs, result.losses, result.accuracies) if c is not None]
+            if len({len(curve) for curve in curves}) != 1:
+                raise ValueError("the curves differ in length")
+            if not all(isinstance(value, float) for curve in curves for value in curve):
+                raise ValueError("a curve holds something other than numbers")
+            repr(result), result.smoothed, result._skip_first  # Touches all that must be there.
+        return result
+
+    @property
+    def _skip_first(self) -> int:
+        return math.ceil(SKIP_FIRST / (self.config["validation_every"] or 1))
+
+    def _smooth(self, values: list[float]) -> np.ndarray:
+        average = _Average(_beta(self.config))
+        return np.array([average(value) for value in values])
+
+    def _readable(self, curve: Any) -> tuple[np.ndarray, np.ndarray]:
+        window = slice(self._skip_first, -SKIP_LAST)
+        return np.array(self.lrs)[window], np.array(curve)[window]
+
+    def _way(
+        self, values: list[float], name: str, verb: str, sign: int = 1
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns rates, smoothed values and the share of the way down, as far as the lowest."""
+        lrs, curve = self._readable(sign * self._smooth(values))
+        if len(lrs) < FEWEST_POINTS:
+            raise ValueError(
+                f"The curve is too short to read: {len(self.lrs)} points, of which the first "
+                f"{self._skip_first} and the last are not read. It ended because: {self.stopped}. "
+                "Raise num_steps; if the loss diverged or was not finite, lower start_lr, and look "
+                "at the data for NaN."
+            )
+        low = int(curve.argmin())
+        # The plateau before the descent. Its median, as the average's first values stray.
+        plateau = curve[: low // 2 + 1]
+        start = float(np.median(plateau))
+        # How far the average strays at the lowest point: the single batches' spread, less what
+        # their weights in it even out.
+        spread = float(np.std(values[: self._skip_first + len(plateau)]))
+        weights = _beta(self.config) ** np.arange(self._skip_first + low + 1)
+        noise = spread * float(np.linalg.norm(weights) / weights.sum())
+        if low < FEWEST_POINTS or start - curve[low] <= max(0.01 * abs(start), 4 * noise):
+            raise ValueError(
+                f"The {name} never {verb} beyond its own noise: from {sign * start:.4g} to "
+                f"{sign * curve[low]:.4g} at best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. "
+                "If the curve is flat, raise end_lr or num_steps; if it only gets worse, lower "
+                "start_lr. If neither helps, does the model learn at any rate?"
+            )
+        way = (start - curve[: low + 1]) / (start - curve[low])
+        return lrs[: low + 1], curve[: low + 1], way

@@ -1,0 +1,92 @@
+"""Putting back what a range test changed: a model, and the random states."""
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+
+# Private, for want of a public way to look at Keras's global seed generator without creating it.
+from keras.src.backend.common import global_state
+
+
+@contextmanager
+def model_kept(model: keras.Model) -> Iterator[None]:
+    """Puts a model, its optimizer, metrics and compiled settings back as they were."""
+    variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    values = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
+    names = ("steps_per_execution", "train_function", "test_function", "stop_training", "history")
+    settings = {name: getattr(model, name) for name in names if hasattr(model, name)}
+    training = getattr(model, "training", None)  # PyTorch's, which its own layers go by.
+    if model.steps_per_execution != 1:
+        model.steps_per_execution = 1
+        model.train_function = model.test_function = None
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        for name in names:
+            if name in settings:
+                setattr(model, name, settings[name])
+            elif hasattr(model, name):
+                delattr(model, name)
+        if training is not None:
+            model.train(training)
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Puts the random states of Python, NumPy, Keras and its backend back as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    generator = global_state.get_global_attribute("global_seed_generator")
+    seed = generator and np.array(keras.ops.convert_to_numpy(generator.state))
+    put_back = [keep() for module, keep in BACKENDS.items() if module in sys.modules]
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        global_state.set_global_attribute("global_seed_generator", generator)
+        if generator:
+            generator.state.assign(seed)
+        for restore in put_back:
+            restore()
+
+
+def _keep_tensorflow() -> Callable[[], None]:
+    # Private: TensorFlow lets its seeds be set, but not read.
+    from tensorflow.python.eager.context import context
+    from tensorflow.python.ops import stateful_random_ops
+
+    seeds = getattr(context(), "_rng", None)
+    state = seeds and seeds.getstate()
+    generator = stateful_random_ops.global_generator
+    numbers = generator and generator.state.numpy()
+
+    def put_back() -> None:
+        if seeds:
+            seeds.setstate(state)
+        stateful_random_ops.global_generator = generator
+        if generator:
+            generator.state.assign(numbers)
+
+    return put_back
+
+
+def _keep_torch() -> Callable[[], None]:
+    import torch
+
+    cpu, gpus = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+
+    def put_back() -> None:
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(gpus)
+
+    return put_back
+
+
+# JAX has no random state of its own; TensorFlow's shuffles tf.data under any backend.
+BACKENDS = {"tensorflow": _keep_tensorflow, "torch": _keep_torch}
