@@ -1,9 +1,9 @@
 """What a range test found: it prints, suggests, plots and saves itself."""
 
 import json
-import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,7 @@ import numpy as np
 
 from clr import checks
 from clr.files import read_json, write_atomically
-from clr.range_test.reading import (
-    FEWEST_POINTS,
-    SKIP_FIRST,
-    SKIP_LAST,
-    SOURCES,
-    _Average,
-    _beta,
-    _mid_valley,
-)
+from clr.range_test.reading import DEFAULT, READINGS, Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,9 +76,14 @@ class RangeTest:
     @property
     def smoothed(self) -> np.ndarray:
         """The losses' bias-corrected moving average, in float64, one a point."""
-        return self._smooth(self.losses)
+        return self._curve("loss").smoothed()
 
-    def suggest(self, method: str = "valley") -> Suggestion:
+    @property
+    def window(self) -> slice:
+        """The points that are read: without the first ten steps and the last point."""
+        return self._curve("loss").window
+
+    def suggest(self, method: str = DEFAULT) -> Suggestion:
         """Returns bounds for `CyclicLR`, read off the smoothed curve: `CyclicLR(*suggestion, ...)`.
 
         The first ten steps and the last point are not read. `max_lr` is, by method:
@@ -112,30 +109,28 @@ class RangeTest:
         Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
         section 3.3; github.com/fastai/fastai, fastai/callback/schedule.py.
         """
-        checks.choice("method", method, tuple(SOURCES))
-        if method == "accuracy":
-            if self.accuracies is None:
-                raise ValueError(
-                    "`method='accuracy'` needs a curve of accuracies, and there is none. Compile "
-                    "the model with metrics=['accuracy'], or name another: "
-                    "lr_range_test(metric=...)."
-                )
-            lrs, _, way = self._way(self.accuracies, "accuracy", "climbs", -1)
-            begin = np.flatnonzero(way <= 0.1)[-1]
-            base_lr, max_lr = lrs[begin], lrs[np.argmax(way >= 0.95)]
-        else:
-            lrs, curve, way = self._way(self.losses, "loss", "falls")
-            begin = np.flatnonzero(way <= 0.1)[-1]
-            if method == "steepest":
-                # Not before the descent, where the average of few batches makes steps of its own.
-                slopes = np.diff(curve[begin:]) / np.diff(np.log(lrs[begin:]))
-                max_lr = lrs[begin + slopes.argmin()]
-            elif method == "valley":
-                max_lr = lrs[_mid_valley(curve)]
-            else:
-                max_lr = lrs[-1] / 10
-            base_lr = min(lrs[begin], max_lr / 4)
-        return Suggestion(float(base_lr), float(max_lr), method, SOURCES[method])
+        checks.choice("method", method, tuple(READINGS))
+        reading = READINGS[method]
+        if reading.of == "accuracy" and self.accuracies is None:
+            raise ValueError(
+                f"`method={method!r}` needs a curve of accuracies, and there is none. Compile "
+                "the model with metrics=['accuracy'], or name another: "
+                "lr_range_test(metric=...)."
+            )
+        base_lr, max_lr = reading.bounds(self._curve(reading.of))
+        return Suggestion(float(base_lr), float(max_lr), method, reading.source)
+
+    def suggestions(self) -> dict[str, Suggestion]:
+        """Returns what each reading of the loss suggests, by method: the dots that `plot` draws.
+
+        A method that finds no answer in the curve is left out.
+        """
+        found = {}
+        for method, reading in READINGS.items():
+            if reading.of == "loss":
+                with suppress(ValueError):
+                    found[method] = self.suggest(method)
+        return found
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws the loss over the rate, raw (faint) and smoothed, and marks what `suggest` says.
@@ -150,18 +145,16 @@ class RangeTest:
             import matplotlib.pyplot as plt
 
             ax = plt.subplots(layout="constrained")[1]
-        lrs, curve = self._readable(self.smoothed)
-        ax.plot(lrs, self._readable(self.losses)[1], "C0", alpha=0.3, label="batch")
+        window = self.window
+        lrs, curve = np.array(self.lrs)[window], self.smoothed[window]
+        ax.plot(lrs, np.array(self.losses)[window], "C0", alpha=0.3, label="batch")
         ax.plot(lrs, curve, "C0", label="smoothed")
-        for colour, method in enumerate(("steepest", "valley", "minimum"), start=1):
-            try:
-                found = self.suggest(method)
-            except ValueError:  # A curve without an answer is worth looking at all the more.
-                break
+        # None where the curve holds no answer: it is worth looking at all the more.
+        for colour, (method, found) in enumerate(self.suggestions().items(), start=1):
             label = f"{method}: {found.base_lr:.1e} to {found.max_lr:.1e}"
             height = np.interp(found.max_lr, lrs, curve)
             ax.plot(found.max_lr, height, "o", color=f"C{colour}", label=label)
-            if method == "valley":
+            if method == DEFAULT:
                 ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
         if len(curve):
             # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
@@ -202,48 +195,21 @@ class RangeTest:
                 raise ValueError("the curves differ in length")
             if not all(isinstance(value, float) for curve in curves for value in curve):
                 raise ValueError("a curve holds something other than numbers")
-            repr(result), result.smoothed, result._skip_first  # Touches all that must be there.
+            result._touch_all()
         return result
 
-    @property
-    def _skip_first(self) -> int:
-        return math.ceil(SKIP_FIRST / (self.config["validation_every"] or 1))
+    def _curve(self, of: str) -> Curve:
+        """Returns the losses or the accuracies, ready to be read."""
+        values = self.losses if of == "loss" else self.accuracies
+        return Curve(
+            self.lrs,
+            [] if values is None else values,
+            of=of,
+            beta=self.config["beta"],
+            every=self.config["validation_every"] or 1,
+            stopped=self.stopped,
+        )
 
-    def _smooth(self, values: list[float]) -> np.ndarray:
-        average = _Average(_beta(self.config))
-        return np.array([average(value) for value in values])
-
-    def _readable(self, curve: Any) -> tuple[np.ndarray, np.ndarray]:
-        window = slice(self._skip_first, -SKIP_LAST)
-        return np.array(self.lrs)[window], np.array(curve)[window]
-
-    def _way(
-        self, values: list[float], name: str, verb: str, sign: int = 1
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns rates, smoothed values and the share of the way down, as far as the lowest."""
-        lrs, curve = self._readable(sign * self._smooth(values))
-        if len(lrs) < FEWEST_POINTS:
-            raise ValueError(
-                f"The curve is too short to read: {len(self.lrs)} points, of which the first "
-                f"{self._skip_first} and the last are not read. It ended because: {self.stopped}. "
-                "Raise num_steps; if the loss diverged or was not finite, lower start_lr, and look "
-                "at the data for NaN."
-            )
-        low = int(curve.argmin())
-        # The plateau before the descent. Its median, as the average's first values stray.
-        plateau = curve[: low // 2 + 1]
-        start = float(np.median(plateau))
-        # How far the average strays at the lowest point: the single batches' spread, less what
-        # their weights in it even out.
-        spread = float(np.std(values[: self._skip_first + len(plateau)]))
-        weights = _beta(self.config) ** np.arange(self._skip_first + low + 1)
-        noise = spread * float(np.linalg.norm(weights) / weights.sum())
-        if low < FEWEST_POINTS or start - curve[low] <= max(0.01 * abs(start), 4 * noise):
-            raise ValueError(
-                f"The {name} never {verb} beyond its own noise: from {sign * start:.4g} to "
-                f"{sign * curve[low]:.4g} at best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. "
-                "If the curve is flat, raise end_lr or num_steps; if it only gets worse, lower "
-                "start_lr. If neither helps, does the model learn at any rate?"
-            )
-        way = (start - curve[: low + 1]) / (start - curve[low])
-        return lrs[: low + 1], curve[: low + 1], way
+    def _touch_all(self) -> None:
+        """Uses all that must be there; what is not raises an error of some kind."""
+        repr(self), self.smoothed, self.window

@@ -11,7 +11,7 @@ import numpy as np
 
 from clr import checks, optimizers
 from clr.range_test.batches import build, is_arrays, is_built, one_batch, passes, reshuffles
-from clr.range_test.reading import SKIP_FIRST, _Average, _beta
+from clr.range_test.reading import SKIP_FIRST, Average, beta_per_point
 from clr.range_test.result import RangeTest
 from clr.range_test.undoing import model_kept, random_states_kept
 
@@ -166,7 +166,7 @@ class _Rise(keras.callbacks.Callback):
         super().__init__()
         self.config, self.validation_data, self.verbose = config, validation_data, verbose
         self.every = config["validation_every"]
-        self.average = _Average(_beta(config))
+        self.average = Average(beta_per_point(config["beta"], self.every or 1))
         self.best = math.inf
         self.step = 0
         self.lrs: list[float] = []
