@@ -11,8 +11,6 @@ from clr.policies import CyclicPolicy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from clr.training import Run
-
 INK = "#777777"  # Reads on white and on black, so that one figure serves light and dark pages.
 STYLE: Any = {
     "figure.figsize": (7.2, 3.6),
@@ -74,11 +72,13 @@ def rates(values: Any, ax: "Axes | None" = None, **line: Any) -> "Axes":
     return ax
 
 
-def training(run: "Run", ax: "Axes | None" = None) -> "Axes":
+def training(run: Any, ax: "Axes | None" = None) -> "Axes":
     """Draws loss (left scale) and accuracy (right scale) of training and validation, by epoch.
 
     Args:
-        run: The run.
+        run: Anything whose `history` maps `loss`, `val_loss`, `accuracy` and `val_accuracy` to one
+            number an epoch. This can be a `Run`, or what `fit` returns for a model that was
+            compiled with `metrics=["accuracy"]` and fitted with validation data.
         ax: Axes to draw into. Defaults to new ones.
     """
     ax = _axes(ax)
@@ -94,6 +94,42 @@ def training(run: "Run", ax: "Axes | None" = None) -> "Axes":
     right.spines["right"].set_visible(True)
     lines = [*ax.lines, *right.lines]
     ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+    return ax
+
+
+def range_test(result: Any, ax: "Axes | None" = None) -> "Axes":
+    """Draws a range test's loss over the rate, raw (faint) and smoothed, with its suggestions.
+
+    A dot marks each method's `max_lr`. A band from `base_lr` to `max_lr` marks the default method's
+    suggestion. A method that finds no answer in the curve gets no mark. The first ten steps and the
+    last point are left out.
+
+    Args:
+        result: A `RangeTest`.
+        ax: Axes to draw into. Defaults to new ones.
+    """
+    ax = _axes(ax)
+    lrs, losses = np.array(result.lrs)[result.window], np.array(result.losses)[result.window]
+    curve = result.smoothed[result.window]
+    ax.plot(lrs, losses, "C0", alpha=0.3, label="batch")
+    ax.plot(lrs, curve, "C0", label="smoothed")
+    for colour, (method, found) in enumerate(result.suggestions().items(), start=1):
+        label = f"{method}: {found.base_lr:.1e} to {found.max_lr:.1e}"
+        height = np.interp(found.max_lr, lrs, curve)
+        ax.plot(found.max_lr, height, "o", color=f"C{colour}", label=label)
+        if method == result.DEFAULT_METHOD:
+            ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
+    if len(curve):
+        # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
+        ax.set_ylim(top=curve.max() + (0.1 * np.ptp(curve) or 1.0))
+        if curve.min() >= 0:
+            ax.set_ylim(bottom=max(0, ax.get_ylim()[0]))  # The margin would go below.
+    ax.set(
+        xlabel="learning rate",
+        ylabel="validation loss" if result.config["validation_every"] else "loss",
+        xscale="log" if result.config["schedule"] == "exponential" else "linear",
+    )
+    ax.legend()
     return ax
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clr import checks
+from clr import checks, plots
 from clr.files import read_json, write_atomically
 from clr.range_test.reading import DEFAULT, READINGS, Curve
 
@@ -64,6 +64,7 @@ class RangeTest:
     config: dict[str, Any]
 
     FORMAT = "clr-range-test/1"
+    DEFAULT_METHOD = DEFAULT
 
     def __repr__(self) -> str:
         reach = f"from {self.lrs[0]:.1e} to {self.lrs[-1]:.1e}" if self.lrs else "none finite"
@@ -133,41 +134,12 @@ class RangeTest:
         return found
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draws the loss over the rate, raw (faint) and smoothed, and marks what `suggest` says.
-
-        A dot for each method's `max_lr`, and a band from `base_lr` to `max_lr` for the default
-        method's. The first ten steps and the last point are left out.
+        """Draws loss over rate and marks the suggestions, as `clr.plots.range_test` says.
 
         Args:
             ax: Axes to draw into. Defaults to new ones.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(layout="constrained")[1]
-        window = self.window
-        lrs, curve = np.array(self.lrs)[window], self.smoothed[window]
-        ax.plot(lrs, np.array(self.losses)[window], "C0", alpha=0.3, label="batch")
-        ax.plot(lrs, curve, "C0", label="smoothed")
-        # None where the curve holds no answer: it is worth looking at all the more.
-        for colour, (method, found) in enumerate(self.suggestions().items(), start=1):
-            label = f"{method}: {found.base_lr:.1e} to {found.max_lr:.1e}"
-            height = np.interp(found.max_lr, lrs, curve)
-            ax.plot(found.max_lr, height, "o", color=f"C{colour}", label=label)
-            if method == DEFAULT:
-                ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
-        if len(curve):
-            # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
-            ax.set_ylim(top=curve.max() + (0.1 * np.ptp(curve) or 1.0))
-            if curve.min() >= 0:
-                ax.set_ylim(bottom=max(0, ax.get_ylim()[0]))  # The margin would go below.
-        ax.set(
-            xlabel="learning rate",
-            ylabel="validation loss" if self.config["validation_every"] else "loss",
-            xscale="log" if self.config["schedule"] == "exponential" else "linear",
-        )
-        ax.legend()
-        return ax
+        return plots.range_test(self, ax)
 
     def to_json(self, path: str | os.PathLike | None = None) -> str:
         """Returns the result as JSON, and writes it to a file, whole or not at all.
