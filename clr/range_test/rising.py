@@ -3,6 +3,7 @@
 import math
 import sys
 import warnings
+from dataclasses import asdict, dataclass, replace
 from types import GeneratorType
 from typing import Any
 
@@ -17,6 +18,40 @@ from clr.range_test.undoing import model_kept, random_states_kept
 
 SCHEDULES = ("exponential", "linear")
 FEWEST_STEPS = 300  # By default; over the default eleven decades, 27 to a decade.
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a range test is told, checked. A result's file keeps them in this order."""
+
+    start_lr: float
+    end_lr: float
+    num_steps: int | None
+    epochs: int | None
+    schedule: str
+    beta: float
+    stop_factor: float
+    validation_every: int | None
+    batch_size: int | None
+    metric: str | None
+
+    def steps(self, epoch: int | None) -> int:
+        """Returns the steps from `start_lr` to `end_lr`.
+
+        Args:
+            epoch: Steps in an epoch, or `None` if that is not known.
+
+        Raises:
+            ValueError: It has to be known.
+        """
+        if self.epochs is not None:
+            if epoch is None:
+                raise ValueError(
+                    "`epochs` needs data whose length is known. Pass num_steps instead. "
+                    f"Received: epochs={self.epochs!r} and data of unknown length"
+                )
+            return max(2, self.epochs * epoch)
+        return max(epoch or 0, FEWEST_STEPS) if self.num_steps is None else self.num_steps
 
 
 def lr_range_test(
@@ -103,22 +138,22 @@ def lr_range_test(
     section 3.3 (linear rise, accuracy); the exponential rise, averaged loss and stop at four times
     the best come from fastai's learning rate finder.
     """
-    config = {
-        "start_lr": checks.rate("start_lr", start_lr),
-        "end_lr": checks.rate("end_lr", end_lr),
-        "num_steps": _count_or_none("num_steps", num_steps, minimum=2),
-        "epochs": _count_or_none("epochs", epochs),
-        "schedule": checks.choice("schedule", schedule, SCHEDULES),
-        "beta": checks.share("beta", beta),
-        "stop_factor": checks.above("stop_factor", stop_factor, limit=1),
-        "validation_every": _count_or_none("validation_every", validation_every),
-        "batch_size": _count_or_none("batch_size", batch_size),
-        "metric": metric,
-    }
-    _check(model, x, config, validation_data)
+    settings = Settings(
+        start_lr=checks.rate("start_lr", start_lr),
+        end_lr=checks.rate("end_lr", end_lr),
+        num_steps=_count_or_none("num_steps", num_steps, minimum=2),
+        epochs=_count_or_none("epochs", epochs),
+        schedule=checks.choice("schedule", schedule, SCHEDULES),
+        beta=checks.share("beta", beta),
+        stop_factor=checks.above("stop_factor", stop_factor, limit=1),
+        validation_every=_count_or_none("validation_every", validation_every),
+        batch_size=_count_or_none("batch_size", batch_size),
+        metric=metric,
+    )
+    _check(model, x, settings, validation_data)
     if verbose not in (0, 1, 2):
         raise ValueError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}")
-    config |= {"model": model.name, "optimizer": type(optimizers.inner(model.optimizer)).__name__}
+    tested = {"model": model.name, "optimizer": type(optimizers.inner(model.optimizer)).__name__}
 
     built = is_built(model)
     with random_states_kept():
@@ -133,7 +168,7 @@ def lr_range_test(
             batch = one_batch(data, y)
     if not built:
         build(model, batch)
-    rise = _Rise(config, validation_data, verbose)
+    rise = _Rise(settings, validation_data, verbose)
     shuffles = is_arrays(data) or isinstance(data, keras.utils.PyDataset)
     with random_states_kept(), model_kept(model), warnings.catch_warnings():
         # Running out of data is no accident here, and `stopped` tells it.
@@ -155,18 +190,18 @@ def lr_range_test(
         accuracies=rise.accuracies or None,
         stopped=rise.stopped,
         rewound=not isinstance(x, GeneratorType) and not reshuffles(x),
-        config=config,
+        config=asdict(rise.settings) | tested,
     )
 
 
 class _Rise(keras.callbacks.Callback):
     """Sets each batch's rate, records its loss, and stops the training when enough is seen."""
 
-    def __init__(self, config: dict[str, Any], validation_data: Any, verbose: int):
+    def __init__(self, settings: Settings, validation_data: Any, verbose: int):
         super().__init__()
-        self.config, self.validation_data, self.verbose = config, validation_data, verbose
-        self.every = config["validation_every"]
-        self.average = Average(beta_per_point(config["beta"], self.every or 1))
+        self.settings, self.validation_data, self.verbose = settings, validation_data, verbose
+        self.every = settings.validation_every
+        self.average = Average(beta_per_point(settings.beta, self.every or 1))
         self.best = math.inf
         self.step = 0
         self.lrs: list[float] = []
@@ -175,18 +210,10 @@ class _Rise(keras.callbacks.Callback):
         self.stopped = "data ended"
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        epoch, config = self.params.get("steps"), self.config
-        if config["epochs"] is not None:
-            if epoch is None:
-                raise ValueError(
-                    "`epochs` needs data whose length is known. Pass num_steps instead. "
-                    f"Received: epochs={config['epochs']!r} and data of unknown length"
-                )
-            config["num_steps"] = max(2, config["epochs"] * epoch)
-        elif config["num_steps"] is None:
-            config["num_steps"] = max(epoch or 0, FEWEST_STEPS)
-        space = np.geomspace if config["schedule"] == "exponential" else np.linspace
-        self.rates = space(config["start_lr"], config["end_lr"], config["num_steps"]).tolist()
+        steps = self.settings.steps(self.params.get("steps"))
+        self.settings = replace(self.settings, num_steps=steps)
+        space = np.geomspace if self.settings.schedule == "exponential" else np.linspace
+        self.rates = space(self.settings.start_lr, self.settings.end_lr, steps).tolist()
         self.progress = keras.utils.Progbar(
             len(self.rates), verbose=self.verbose, stateful_metrics=["loss", "learning_rate"]
         )
@@ -229,7 +256,7 @@ class _Rise(keras.callbacks.Callback):
         if self.stopped == "data ended":
             warnings.warn(
                 f"The data ended after {self.step} of {len(self.rates)} steps, at rate "
-                f"{self.rates[max(self.step - 1, 0)]:.1e} of {self.config['end_lr']:.1e}. Pass "
+                f"{self.rates[max(self.step - 1, 0)]:.1e} of {self.settings.end_lr:.1e}. Pass "
                 f"num_steps={self.step}, or a function that makes the data anew for each pass.",
                 stacklevel=2,
             )
@@ -240,7 +267,7 @@ class _Rise(keras.callbacks.Callback):
             return
         self.lrs.append(rate)
         self.losses.append(logs["loss"])
-        metric = self.config["metric"]
+        metric = self.settings.metric
         if metric is None:
             metric = next((name for name in logs if "acc" in name), None)
         elif metric not in logs:
@@ -253,7 +280,7 @@ class _Rise(keras.callbacks.Callback):
         average = self.average(logs["loss"])
         if self.step >= SKIP_FIRST:  # Before, one lucky batch would pass for the best.
             self.best = min(self.best, average)
-            if 0 < self.best * self.config["stop_factor"] < average:
+            if 0 < self.best * self.settings.stop_factor < average:
                 self.stopped = "loss diverged"
 
     def _validate(self) -> dict[str, float]:
@@ -266,7 +293,7 @@ class _Rise(keras.callbacks.Callback):
             x,
             y,
             sample_weight=weights,
-            batch_size=self.config["batch_size"],
+            batch_size=self.settings.batch_size,
             return_dict=True,
             verbose=0,
         )
@@ -279,7 +306,7 @@ def _count_or_none(name: str, value: Any, minimum: int = 1) -> int | None:
     return None if value is None else checks.count(name, value, minimum=minimum)
 
 
-def _check(model: Any, x: Any, config: dict[str, Any], validation_data: Any) -> None:
+def _check(model: Any, x: Any, settings: Settings, validation_data: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
     if not model.compiled:
@@ -293,30 +320,30 @@ def _check(model: Any, x: Any, config: dict[str, Any], validation_data: Any) -> 
     )
     if x is None:
         raise ValueError("`x` must be the training data, as for `fit`. Received: x=None")
-    if config["schedule"] == "exponential" and config["start_lr"] == 0:
+    if settings.schedule == "exponential" and settings.start_lr == 0:
         raise ValueError(
             "`start_lr` must be above 0 for an exponential rise. "
-            f"Received: start_lr={config['start_lr']!r}"
+            f"Received: start_lr={settings.start_lr!r}"
         )
-    if config["end_lr"] <= config["start_lr"]:
+    if settings.end_lr <= settings.start_lr:
         raise ValueError(
             "`end_lr` must be above `start_lr`. "
-            f"Received: end_lr={config['end_lr']!r}, start_lr={config['start_lr']!r}"
+            f"Received: end_lr={settings.end_lr!r}, start_lr={settings.start_lr!r}"
         )
-    if config["num_steps"] is not None and config["epochs"] is not None:
+    if settings.num_steps is not None and settings.epochs is not None:
         raise ValueError(
             "`num_steps` and `epochs` say the same thing: pass one. "
-            f"Received: num_steps={config['num_steps']!r}, epochs={config['epochs']!r}"
+            f"Received: num_steps={settings.num_steps!r}, epochs={settings.epochs!r}"
         )
-    if config["metric"] is not None and not isinstance(config["metric"], str):
+    if settings.metric is not None and not isinstance(settings.metric, str):
         raise TypeError(
-            f"`metric` must be a metric's name, or None. Received: metric={config['metric']!r}"
+            f"`metric` must be a metric's name, or None. Received: metric={settings.metric!r}"
         )
-    if (validation_data is None) != (config["validation_every"] is None):
+    if (validation_data is None) != (settings.validation_every is None):
         raise ValueError(
             "`validation_data` and `validation_every` go together. Received: validation_data "
             f"of type {type(validation_data).__name__}, "
-            f"validation_every={config['validation_every']!r}"
+            f"validation_every={settings.validation_every!r}"
         )
     if isinstance(validation_data, GeneratorType):
         raise ValueError(
