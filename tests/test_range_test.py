@@ -1,10 +1,14 @@
+import ast
 import json
 import math
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import warnings
+from pathlib import Path
 
 import keras
 import matplotlib
@@ -17,6 +21,8 @@ from clr.callback import CyclicLR
 from clr.range_test import SOURCES, RangeTest, Suggestion, lr_range_test
 
 matplotlib.use("agg")
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def digits():
@@ -218,6 +224,47 @@ def test_keras_global_seed_generator_is_put_back_and_made_by_no_range_test(share
 
     lr_range_test(shared, batches, num_steps=12, verbose=0)
     assert random_numbers() == first
+
+
+WITHOUT_THE_PRIVATE_NAME = """
+import sys
+import keras
+
+# As if a later Keras had moved its private module.
+del keras.src.backend.common.global_state
+sys.modules["keras.src.backend.common.global_state"] = None
+
+import warnings
+import numpy as np
+import clr
+
+x, y = np.random.default_rng(0).normal(size=(64, 4)), np.zeros(64)
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+model.compile(keras.optimizers.SGD(0.01), "mse")
+rates = clr.CyclicLR(0.001, 0.01, step_size=2)
+model.fit(x, y, batch_size=16, callbacks=[rates], verbose=0)
+assert len(rates.history["lr"]) == 4
+before = model.get_weights()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    result = clr.lr_range_test(model, x, y, num_steps=20, start_lr=1e-6, end_lr=1e-3, verbose=0)
+assert len(result.lrs) == 20
+assert all((w == b).all() for w, b in zip(model.get_weights(), before, strict=True))
+print([str(w.message) for w in caught if issubclass(w.category, UserWarning)])
+"""
+
+
+def test_without_keras_private_seed_generator_all_works_and_the_range_test_says_what_is_missing():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_PRIVATE_NAME],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (said,) = set(ast.literal_eval(done.stdout.splitlines()[-1]))
+    assert "seed generator" in said and "set_random_seed" in said
 
 
 def test_mixed_precision_with_a_scaled_loss_is_put_back_too():

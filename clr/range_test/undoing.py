@@ -2,14 +2,12 @@
 
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import keras
 import numpy as np
-
-# Private, for want of a public way to look at Keras's global seed generator without creating it.
-from keras.src.backend.common import global_state
 
 
 @contextmanager
@@ -41,19 +39,40 @@ def model_kept(model: keras.Model) -> Iterator[None]:
 def random_states_kept() -> Iterator[None]:
     """Puts the random states of Python, NumPy, Keras and its backend back as they were."""
     python, numpy = random.getstate(), np.random.get_state()
-    generator = global_state.get_global_attribute("global_seed_generator")
-    seed = generator and np.array(keras.ops.convert_to_numpy(generator.state))
-    put_back = [keep() for module, keep in BACKENDS.items() if module in sys.modules]
+    put_back = [_keep_keras()]
+    put_back += [keep() for module, keep in BACKENDS.items() if module in sys.modules]
     try:
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-        global_state.set_global_attribute("global_seed_generator", generator)
-        if generator:
-            generator.state.assign(seed)
         for restore in put_back:
             restore()
+
+
+def _keep_keras() -> Callable[[], None]:
+    try:
+        # Private: there is no public way to look at the generator without creating it.
+        from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+    except ImportError as error:
+        warnings.warn(
+            f"Keras's global seed generator can't be found in Keras {keras.__version__} ({error}), "
+            "so the range test can't put it back if the data or a layer draw from it. All else is "
+            "put back. If you need the same random numbers afterwards, call "
+            "keras.utils.set_random_seed(...) after the test.",
+            stacklevel=2,
+        )
+        return lambda: None
+    name = "global_seed_generator"
+    generator = get_global_attribute(name)
+    seed = generator and np.array(keras.ops.convert_to_numpy(generator.state))
+
+    def put_back() -> None:
+        set_global_attribute(name, generator)
+        if generator:
+            generator.state.assign(seed)
+
+    return put_back
 
 
 def _keep_tensorflow() -> Callable[[], None]:
