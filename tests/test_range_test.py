@@ -693,6 +693,17 @@ def test_a_result_survives_json_and_half_a_file_is_never_left(shared, tmp_path, 
     assert RangeTest.from_json(path) == result
 
 
+def test_a_result_is_saved_and_loaded_as_a_run_is(tmp_path):
+    path = tmp_path / "curve.json"
+    result = curve(S_SHAPED)
+    result.save(path)
+    assert path.read_text() == result.to_json()
+    assert RangeTest.load(path) == RangeTest.from_json(path) == result
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"curve\.json is not a range test"):
+        RangeTest.load(path)
+
+
 def test_a_damaged_or_foreign_file_is_a_clear_error(tmp_path):
     path = tmp_path / "curve.json"
     good = json.loads(curve(S_SHAPED).to_json())

@@ -141,8 +141,22 @@ class RangeTest:
         """
         return plots.range_test(self, ax)
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the result to a JSON file, whole or not at all."""
+        self.to_json(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "RangeTest":
+        """Returns the result that `save` wrote.
+
+        Raises:
+            FileNotFoundError: No such file.
+            ValueError: The file is damaged, or is not a range test's.
+        """
+        return cls.from_json(path)
+
     def to_json(self, path: str | os.PathLike | None = None) -> str:
-        """Returns the result as JSON, and writes it to a file, whole or not at all.
+        """Returns the result as JSON, and writes it to a file if one is named, as `save` does.
 
         Args:
             path: File to write. Defaults to none.
@@ -154,7 +168,7 @@ class RangeTest:
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "RangeTest":
-        """Returns the result that `to_json` wrote.
+        """Returns the result that `to_json` or `save` wrote.
 
         Raises:
             FileNotFoundError: No such file.

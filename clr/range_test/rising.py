@@ -127,7 +127,7 @@ def lr_range_test(
         verbose: 1 for a progress bar (default), 2 for one line at the end, 0 for nothing.
 
     Returns:
-        A `RangeTest`: `.suggest()`, `.plot()`, `.to_json()`.
+        A `RangeTest`: `.suggest()`, `.plot()`, `.save()`.
 
     Raises:
         TypeError: An argument of the wrong type.
