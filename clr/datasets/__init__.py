@@ -1,18 +1,12 @@
 """Image data sets, ready for training: CIFAR-10, digits that need no download, your own folder."""
 
-from clr.datasets.dataset import CIFAR10_CLASSES as CIFAR10_CLASSES
-from clr.datasets.dataset import LOADERS as LOADERS
 from clr.datasets.dataset import REPORTED as REPORTED
-from clr.datasets.dataset import (
-    Batches,
-    Dataset,
-    augmentation,
-    cifar10,
-    digits,
-    image_folder,
-    load,
-    prepare,
-)
+from clr.datasets.dataset import Dataset, prepare
+from clr.datasets.feeding import Batches, augmentation
+from clr.datasets.folder import image_folder
+from clr.datasets.named import CIFAR10_CLASSES as CIFAR10_CLASSES
+from clr.datasets.named import LOADERS as LOADERS
+from clr.datasets.named import cifar10, digits, load
 
 __all__ = [
     "Batches",
