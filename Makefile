@@ -37,8 +37,8 @@ unexport MPLBACKEND
 
 # The tests of the package alone. Those of the book, its tools and pages need more than a backend.
 ON_ANY_BACKEND := $(addprefix tests/test_,$(addsuffix .py,backends callback checkpoints datasets \
-	faults matrix methods models momentum normalization one_cycle policies properties range_test \
-	records schedule snapshots training))
+	faults files matrix methods models momentum normalization one_cycle plots policies properties \
+	range_test records schedule snapshots training))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PACKAGE := $(wildcard clr/*.py clr/*/*.py)
 PAGES := _config.yml _toc.yml \

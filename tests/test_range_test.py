@@ -18,7 +18,7 @@ from backends import TENSORFLOW, needs_tensorflow
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from clr.callback import CyclicLR
-from clr.range_test import SOURCES, RangeTest, Suggestion, lr_range_test
+from clr.range_test import SOURCES, RangeTest, Suggestion, lr_range_test, reading
 
 matplotlib.use("agg")
 
@@ -576,6 +576,22 @@ def test_a_curve_without_an_answer_says_so_and_what_to_try(curves, message):
                 result.suggest(method)
 
 
+def test_one_entry_in_the_table_is_a_reading_that_is_suggested_and_drawn(monkeypatch):
+    def middle(curve):
+        return curve.lrs[0], curve.lrs[len(curve.lrs) // 2]
+
+    monkeypatch.setitem(reading.READINGS, "middle", reading.Reading(middle, "a test"))
+    result = curve(S_SHAPED, 10**LOG_RATES)
+    found = result.suggest("middle")
+    assert (found.method, found.source) == ("middle", "a test")
+    assert found[:] == (10 ** LOG_RATES[0], 10 ** LOG_RATES[70])
+    assert result.suggestions()["middle"] == found
+    labels = [line.get_label() for line in result.plot().lines]
+    assert labels[-1].startswith("middle: 1.0e-06 to 3.2e-03")
+    # It has an answer where the others have none.
+    assert list(curve([2.3] * 50).suggestions()) == ["middle"]
+
+
 def test_the_accuracy_reading_needs_accuracies():
     with pytest.raises(ValueError, match=r"method='accuracy'.*metrics=\['accuracy'\]"):
         curve(S_SHAPED).suggest("accuracy")
@@ -650,32 +666,6 @@ def test_the_progress_bar_shows_loss_and_rate_and_can_be_silenced(shared, capsys
     assert "learning_rate" in out
     lr_range_test(shared, X, Y, num_steps=12, verbose=0)
     assert capsys.readouterr().out == ""
-
-
-def test_the_plot_shows_raw_and_smoothed_losses_and_the_suggestions(shared):
-    result = lr_range_test(shared, X, Y, start_lr=1e-4, num_steps=120, verbose=0)
-    axes = matplotlib.figure.Figure().subplots()
-    assert result.plot(axes) is axes
-    assert axes.get_xscale() == "log"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("learning rate", "loss")
-    lines = {line.get_label().split(":")[0]: line for line in axes.lines}
-    assert list(lines) == ["batch", "smoothed", "steepest", "valley", "minimum"]
-    np.testing.assert_array_equal(lines["batch"].get_ydata(), result.losses[10:-1])
-    np.testing.assert_array_equal(lines["smoothed"].get_ydata(), result.smoothed[10:-1])
-    assert lines["minimum"].get_xdata()[0] == result.suggest("minimum").max_lr
-
-
-def test_a_plot_of_a_curve_without_an_answer_is_drawn_without_marks():
-    axes = curve([2.3] * 50, schedule="linear", validation_every=1).plot()
-    assert len(axes.lines) == 2
-    assert axes.get_xscale() == "linear"
-    assert axes.get_ylabel() == "validation loss"
-
-
-def test_a_plot_of_a_loss_that_is_never_negative_begins_at_zero_at_the_lowest():
-    falling = [10.0] * 30 + [0.01] * 30
-    assert curve(falling).plot().get_ylim()[0] == 0
-    assert curve([loss - 5 for loss in falling]).plot().get_ylim()[0] < -4
 
 
 def test_a_result_survives_json_and_half_a_file_is_never_left(shared, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Experiment, train and Run, and the figures drawn from a run."""
+"""Experiment, train and Run."""
 
 import contextlib
 import io
@@ -7,8 +7,6 @@ import re
 from dataclasses import asdict, replace
 
 import keras
-import matplotlib.image
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from backends import BACKEND
@@ -20,11 +18,9 @@ from clr import (
     build,
     datasets,
     made_with,
-    plots,
     resolve_profile,
     train,
 )
-from clr.files import check_writable, write_atomically
 from clr.training import PROFILES
 
 pytestmark = [
@@ -363,7 +359,7 @@ def test_a_missing_run_is_a_missing_file(tmp_path):
         Run.load(tmp_path / "run.json")
 
 
-def test_a_failing_write_leaves_the_old_file(run, tmp_path):
+def test_a_failing_write_leaves_the_old_run(run, tmp_path):
     resource = pytest.importorskip("resource")
     path = tmp_path / "run.json"
     path.write_text("old")
@@ -375,77 +371,6 @@ def test_a_failing_write_leaves_the_old_file(run, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]  # And no half of a new one.
-
-
-def test_a_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("a much longer old content")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-
-
-def test_output_folder_is_made_or_refused(tmp_path):
-    check_writable(tmp_path / "new" / "folder")
-    assert (tmp_path / "new" / "folder").is_dir()
-    assert not list((tmp_path / "new" / "folder").iterdir())
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ValueError, match=f"output folder.*{re.escape(str(path))}"):
-            check_writable(path)
-
-
-# Plots
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
-
-
-def test_training_plot_shows_the_history(run, ax):
-    assert plots.training(run, ax) is ax
-    right = next(other for other in ax.figure.axes if other is not ax)
-    for axes, name in [(ax, "loss"), (right, "accuracy")]:
-        drawn = {line.get_label(): line for line in axes.lines}
-        assert list(drawn[f"training {name}"].get_ydata()) == run.history[name]
-        assert list(drawn[f"validation {name}"].get_ydata()) == run.history[f"val_{name}"]
-        assert list(drawn[f"training {name}"].get_xdata()) == [1, 2]
-    assert len(ax.get_legend().get_texts()) == 4
-
-
-def test_policy_plot_shows_four_cycles(ax):
-    policy = CyclicPolicy(0.1, 0.5, 4, "triangular2")
-    plots.policy(policy, ax=ax, label="waves")
-    plots.policy(policy, 3, ax=ax)
-    whole, part = ax.lines
-    assert whole.get_label() == "waves"
-    np.testing.assert_array_equal(whole.get_ydata(), policy.rate(np.arange(33)))
-    np.testing.assert_array_equal(part.get_ydata(), policy.rate(np.arange(3)))
-    assert "iteration" in ax.get_xlabel() and "rate" in ax.get_ylabel()
-
-
-def test_plots_make_their_own_axes():
-    first, second = plots.rates([1, 2, 3]), plots.rates([4, 5])
-    assert first.figure is not second.figure
-    assert list(first.lines[0].get_ydata()) == [1, 2, 3]
-    plt.close(first.figure), plt.close(second.figure)
-
-
-def test_png_is_an_image_of_the_figure(ax):
-    image = matplotlib.image.imread(io.BytesIO(plots.png(plots.rates([0, 1, 0], ax))))
-    assert image.ndim == 3 and len(np.unique(image)) > 2
-
-
-def test_style_is_applied_on_request_only():
-    with plt.rc_context():
-        plt.rcdefaults()
-        assert plt.rcParams["axes.spines.top"]
-        plots.use_style()
-        assert not plt.rcParams["axes.spines.top"]
-        assert plt.rcParams["savefig.facecolor"] == "none"
 
 
 def test_on_jax_a_training_with_augmentation_is_compiled():
