@@ -60,7 +60,7 @@ book: $(SITE)/index.html  ## Execute the notebooks and render the site, as far a
 # A test that brings its worker down is reported once, not tried again by one worker after another.
 test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the site (a real browser)
 	CLR_PROFILE=quick $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart=0 \
-		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/support/nbval_sanitize.cfg \
 		tests $(NOTEBOOKS)
 
 # ONLY="02_policies 12_performance" checks some; PINS=FILE takes the versions from a newer list.
@@ -86,7 +86,7 @@ backends: $(BACKENDS:%=%/.installed)  ## Test the package on JAX and on PyTorch,
 	done; exit $$failed
 
 fuzz: $(VENV)/.package  ## Try many more examples of each property and of damaged files than the tests do
-	$(BIN)/pytest -n 2 --hypothesis-profile=many tests/test_properties.py tests/test_fuzz.py
+	$(BIN)/pytest -n 2 --hypothesis-profile=many tests/package/test_properties.py tests/book/test_fuzz.py
 
 lint: $(VENV)/.package  ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from clr.training.sweeps import combinations, sweep, table
 
 pytest.importorskip("distributed")
 pytest.importorskip("papermill")
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = min((ROOT / "book" / "runs" / "budgets").glob("*.json"))
 
 # Stands for a training: a recorded run under other parameters. It tells that it began; `slow` does

@@ -11,7 +11,7 @@ import pytest
 
 import clr
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from pictures import example  # noqa: E402

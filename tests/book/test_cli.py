@@ -20,7 +20,7 @@ def test_train_writes_the_run_and_both_plots(tmp_path):
     options = "--profile quick --num-epochs 2 --step-size 1 --width 0.1 --batch-size 128"
     done = subprocess.run(
         [sys.executable, "-m", "clr", "train", *options.split(), "--output", output],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from clr.range_test import SOURCES, RangeTest, Suggestion, lr_range_test, readin
 
 matplotlib.use("agg")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def digits():

@@ -1,6 +1,6 @@
-"""Writes tests/torch_one_cycle.npz: what torch's OneCycleLR says, for machines without torch.
+"""Writes tests/support/torch_one_cycle.npz: what torch's OneCycleLR says, for machines without torch.
 
-python tests/torch_one_cycle.py    (needs torch)
+python tests/support/torch_one_cycle.py    (needs torch)
 """
 
 import warnings

@@ -9,7 +9,7 @@ import pytest
 import clr
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
-SITE = Path(__file__).resolve().parent.parent / "_build" / "site"
+SITE = Path(__file__).resolve().parents[2] / "_build" / "site"
 PAGE = SITE / "book" / "explorer.html"
 POLICIES = ("triangular", "triangular2", "exp_range", "one_cycle")
 EXPERIMENT = clr.Experiment()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLR = ROOT / "clr"
 TOUR = (ROOT / "book" / "tour.md").read_text("utf-8")
 FILES = {

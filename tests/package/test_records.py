@@ -13,7 +13,7 @@ from test_training import SMALL, subset
 import clr
 from clr import Run, records, train
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import record  # noqa: E402

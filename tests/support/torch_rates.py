@@ -1,6 +1,6 @@
-"""Writes tests/torch_rates.npz: what torch's CyclicLR says, for machines without torch.
+"""Writes tests/support/torch_rates.npz: what torch's CyclicLR says, for machines without torch.
 
-python tests/torch_rates.py    (needs torch)
+python tests/support/torch_rates.py    (needs torch)
 """
 
 import warnings

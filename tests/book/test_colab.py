@@ -9,7 +9,7 @@ import pytest
 import yaml
 from small_book import write_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from colab_check import PINS, Colab, Result, Unreachable, alone, changes, pinned, table  # noqa: E402
