@@ -35,10 +35,6 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # A backend named from outside would take the figures out of the notebooks.
 unexport MPLBACKEND
 
-# The tests of the package alone. Those of the book, its tools and pages need more than a backend.
-ON_ANY_BACKEND := $(addprefix tests/test_,$(addsuffix .py,backends callback checkpoints datasets \
-	faults files matrix methods models momentum normalization one_cycle plots policies properties \
-	range_test records schedule snapshots training))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PACKAGE := $(wildcard clr/*.py clr/*/*.py)
 PAGES := _config.yml _toc.yml \
@@ -82,7 +78,7 @@ backends: $(BACKENDS:%=%/.installed)  ## Test the package on JAX and on PyTorch,
 		echo "Keras on $$backend"; \
 		KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR) $(ONE_THREAD) $(JAX_CACHE) \
 			_build/$$backend/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 \
-			$(ON_ANY_BACKEND) || failed=1; \
+			tests/package || failed=1; \
 	done; exit $$failed
 
 fuzz: $(VENV)/.package  ## Try many more examples of each property and of damaged files than the tests do

@@ -20,7 +20,7 @@ JAX = ROOT / "_build" / "jax" / "bin" / "python"
 def mirrored() -> dict:
     pytest.importorskip("tensorflow")
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("mirrored.py"))],
+        [sys.executable, str(ROOT / "tests" / "support" / "mirrored.py")],
         capture_output=True,
         text=True,
     )

@@ -10,16 +10,17 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from test_training import SMALL, subset
+from small_data import SMALL, subset
 
 from clr import Run, train
 
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 TRAIN = f"""
 import hashlib, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(SUPPORT)!r})
 import keras
 from dataclasses import replace
-from test_training import SMALL, subset
+from small_data import SMALL, subset
 from clr import train
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from backends import TENSORFLOW
-from test_training import SMALL, subset
+from small_data import SMALL, subset
 
 from clr import CyclicLR, Run, train
 from clr.training import METHODS

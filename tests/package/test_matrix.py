@@ -296,9 +296,10 @@ def test_a_clone_has_cycles_of_its_own(by):
     check(model, TWO_EPOCHS)
 
 
+HERE = Path(__file__).resolve().parent
 GO_ON = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent / "support")!r}]
 import keras
 from test_matrix import CYCLE, CyclicLR, fit, trained_with
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from test_training import subset
+from small_data import subset
 
 from clr import Experiment, OneCyclePolicy, train
 from clr.training import METHODS, OPTIMIZERS

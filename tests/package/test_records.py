@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from test_training import SMALL, subset
+from small_data import SMALL, subset
 
 import clr
 from clr import Run, records, train

@@ -3,7 +3,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from test_training import SMALL, subset
+from small_data import SMALL, subset
 
 from clr import CyclicLR, OneCycleLR, Snapshots, train
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND
+from small_data import SMALL, subset
 
 from clr import (
     CyclicPolicy,
@@ -28,25 +29,6 @@ pytestmark = [
     # Keras's validation data go through tf.data, which is never eager.
     pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning"),
 ]
-
-SMALL = Experiment(
-    dataset="digits", width=0.1, max_lr=0.1, num_epochs=2, step_size=1, batch_size=32
-)
-
-
-def subset(train=100, test=50, classes=10):
-    """The first digits of the first classes."""
-    data = datasets.digits()
-    chosen = np.flatnonzero(data.y_train.argmax(axis=1) < classes)[:train]
-    held_out = np.flatnonzero(data.y_test.argmax(axis=1) < classes)[:test]
-    return replace(
-        data,
-        x_train=data.x_train[chosen],
-        y_train=data.y_train[chosen, :classes],
-        x_test=data.x_test[held_out],
-        y_test=data.y_test[held_out, :classes],
-        classes=data.classes[:classes],
-    )
 
 
 @pytest.fixture(scope="module")

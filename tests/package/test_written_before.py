@@ -13,12 +13,12 @@ import keras
 import numpy as np
 import pytest
 from backends import needs_tensorflow
-from test_training import subset
+from small_data import subset
 
 from clr import CyclicalLearningRate, OneCycleLearningRate, Run, train
 from clr.range_test import RangeTest
 
-FILES = Path(__file__).parent / "written_before"
+FILES = Path(__file__).resolve().parents[1] / "support" / "written_before"
 
 
 def test_a_run_is_read_whole():
