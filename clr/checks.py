@@ -20,8 +20,7 @@ def rate(name: str, value: Any, *, minimum: float = 0.0) -> float:
         TypeError: `value` is not a real number.
         ValueError: `value` is not finite, or below `minimum`.
     """
-    if isinstance(value, bool) or not isinstance(value, NUMBER):
-        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
+    _number(name, value, "a number")
     if not math.isfinite(value) or value < minimum:
         raise ValueError(
             f"`{name}` must be finite and at least {minimum:g}. Received: {name}={value!r}"
@@ -80,8 +79,7 @@ def count(name: str, value: Any, *, minimum: int = 1) -> int:
         TypeError: `value` is not a real number.
         ValueError: `value` is not whole, not finite, or below `minimum`.
     """
-    if isinstance(value, bool) or not isinstance(value, NUMBER):
-        raise TypeError(f"`{name}` must be a whole number. Received: {name}={value!r}")
+    _number(name, value, "a whole number")
     if not math.isfinite(value) or value != int(value) or value < minimum:
         raise ValueError(
             f"`{name}` must be a whole number, at least {minimum}. Received: {name}={value!r}"
@@ -130,3 +128,8 @@ def at_least(name: str, value: float, lower_name: str, lower: float) -> None:
             f"`{name}` must be at least `{lower_name}`. "
             f"Received: {name}={value!r}, {lower_name}={lower!r}"
         )
+
+
+def _number(name: str, value: Any, kind: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, NUMBER):
+        raise TypeError(f"`{name}` must be {kind}. Received: {name}={value!r}")

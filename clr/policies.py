@@ -65,16 +65,16 @@ class CyclicPolicy:
     def __post_init__(self) -> None:
         """Checks the arguments and turns them into plain floats and ints."""
 
-        def put(name: str, value: Any) -> None:
+        def set_field(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)  # The way to set a field of a frozen dataclass.
 
-        put("base_lr", checks.rate("base_lr", self.base_lr))
-        put("max_lr", checks.rate("max_lr", self.max_lr))
+        set_field("base_lr", checks.rate("base_lr", self.base_lr))
+        set_field("max_lr", checks.rate("max_lr", self.max_lr))
         checks.at_least("max_lr", self.max_lr, "base_lr", self.base_lr)
-        put("step_size", checks.count("step_size", self.step_size))
+        set_field("step_size", checks.count("step_size", self.step_size))
         if self.step_size_down is not None:
-            put("step_size_down", checks.count("step_size_down", self.step_size_down))
-        put("gamma", checks.decay("gamma", self.gamma))
+            set_field("step_size_down", checks.count("step_size_down", self.step_size_down))
+        set_field("gamma", checks.decay("gamma", self.gamma))
         checks.choice("scale_mode", self.scale_mode, SCALE_MODES)
         if self.scale_fn is None:
             checks.choice("mode", self.mode, MODES)
@@ -195,15 +195,15 @@ class OneCyclePolicy:
     def __post_init__(self) -> None:
         """Checks the arguments and turns them into plain floats and ints."""
 
-        def put(name: str, value: Any) -> None:
+        def set_field(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        put("max_lr", checks.above("max_lr", self.max_lr))
-        put("total_steps", checks.count("total_steps", self.total_steps, minimum=2))
-        put("pct_start", checks.rate("pct_start", self.pct_start))
+        set_field("max_lr", checks.above("max_lr", self.max_lr))
+        set_field("total_steps", checks.count("total_steps", self.total_steps, minimum=2))
+        set_field("pct_start", checks.rate("pct_start", self.pct_start))
         checks.choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)
         for name in ("div_factor", "final_div_factor"):
-            put(name, checks.rate(name, getattr(self, name), minimum=1.0))
+            set_field(name, checks.rate(name, getattr(self, name), minimum=1.0))
         checks.flag("three_phase", self.three_phase)
         _check_momenta(self)
         turns = [0.0, *(phase.end for phase in self._phases())]

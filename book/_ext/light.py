@@ -1,7 +1,8 @@
 """Sphinx extension: a page loads only what it uses.
 
 The theme and its extensions bring everything to every page: two megabytes of MathJax where there is
-no formula, and a script that draws icons which the style sheet's fonts draw as well.
+no formula, a script that draws icons which the style sheet's fonts draw as well, and hints to load
+fonts early, which browsers refuse for pages in a folder.
 """
 
 import re
@@ -9,7 +10,10 @@ from pathlib import Path
 
 # What a script's or style sheet's name contains, by what shows in a page that it is needed.
 NEEDED_WITH = {"mathjax": 'class="math', "mystnb": 'class="cell'}
-ICON_SCRIPT = re.compile(r'<script[^>]*src="[^"]*fontawesome[^"]*"[^>]*></script>\s*')
+DROPPED = re.compile(
+    r'<script[^>]*src="[^"]*fontawesome[^"]*"[^>]*></script>\s*'
+    r'|<link rel="preload"[^>]*as="font"[^>]*>'
+)
 
 
 def drop_unused(app, pagename, templatename, context, doctree):
@@ -24,11 +28,11 @@ def drop_unused(app, pagename, templatename, context, doctree):
         ]
 
 
-def drop_icon_script(app, error):
-    """Removes the script that draws the icons a second time, from the pages and from the site."""
+def drop_from_templates(app, error):
+    """Removes what the theme's templates write into every page, and the icons' script itself."""
     if error is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
-            page.write_text(ICON_SCRIPT.sub("", page.read_text(encoding="utf-8")), "utf-8")
+            page.write_text(DROPPED.sub("", page.read_text(encoding="utf-8")), "utf-8")
         for script in Path(app.outdir).glob("_static/vendor/fontawesome/*/js/*"):
             script.unlink()
 
@@ -37,5 +41,5 @@ def setup(app):
     """Called by Sphinx."""
     # After every extension that adds a file to a page.
     app.connect("html-page-context", drop_unused, priority=900)
-    app.connect("build-finished", drop_icon_script)
+    app.connect("build-finished", drop_from_templates)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -5,7 +5,6 @@ first is served from the site itself, the second is left out together with anyth
 The pages also open from a folder, without a server.
 """
 
-import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,19 +35,10 @@ def copy_mathjax(app, error):
         shutil.copyfile(Path(folder) / "static" / MATHJAX, target)
 
 
-def drop_preloads(app, error):
-    """Removes the theme's hints to load fonts early: browsers refuse them for pages in a folder."""
-    if error is None and app.builder.format == "html":
-        for page in Path(app.outdir).rglob("*.html"):
-            text = page.read_text(encoding="utf-8")
-            page.write_text(re.sub(r'<link rel="preload"[^>]*as="font"[^>]*>', "", text), "utf-8")
-
-
 def setup(app):
     """Called by Sphinx."""
     app.config.mathjax_path = MATHJAX
     # After every extension that adds a file to a page.
     app.connect("html-page-context", drop_remote, priority=900)
     app.connect("build-finished", copy_mathjax)
-    app.connect("build-finished", drop_preloads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,5 @@
 """What a range test found: it prints, suggests, plots and saves itself."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clr import checks, plots
-from clr.files import read_json, write_atomically
+from clr.files import json_text, read_json, write_atomically
 from clr.range_test.reading import DEFAULT, READINGS, Curve
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class RangeTest:
         Args:
             path: File to write. Defaults to none.
         """
-        text = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1) + "\n"
+        text = json_text(self.FORMAT, asdict(self))
         if path is not None:
             write_atomically(Path(path), text.encode())
         return text

@@ -62,10 +62,10 @@ class Checkpoints(keras.callbacks.Callback):
         model.optimizer.build(model.trainable_variables)
         for path in sorted(self.folder.glob("checkpoint-*.npz"), reverse=True):
             try:
-                said, arrays = _read(path)
+                header, arrays = _read(path)
                 variables = _variables(model)
                 shapes = [tuple(variable.shape) for variable in variables]
-                if said["experiment"] == asdict(self.experiment) and (
+                if header["experiment"] == asdict(self.experiment) and (
                     [array.shape for array in arrays] != shapes
                 ):
                     raise ValueError("it holds other variables than the model")
@@ -76,16 +76,16 @@ class Checkpoints(keras.callbacks.Callback):
                     stacklevel=3,
                 )
                 continue
-            if said["experiment"] != asdict(self.experiment):
+            if header["experiment"] != asdict(self.experiment):
                 raise ValueError(
                     "`run_dir` must be a new folder, or one with checkpoints of the same "
                     f"experiment. Received: run_dir={str(self.folder)!r}, which holds those of "
-                    f"{said['experiment']}"
+                    f"{header['experiment']}"
                 )
             self._restored = list(zip(variables, arrays, strict=True))
             self._restore()
-            self.history, self.seconds = said["history"], said["seconds"]
-            return said["epoch"]
+            self.history, self.seconds = header["history"], header["seconds"]
+            return header["epoch"]
         return 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -105,7 +105,7 @@ class Checkpoints(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.seconds = time.perf_counter() - self._started
-        said = {
+        header = {
             "epoch": epoch + 1,
             "experiment": asdict(self.experiment),
             "history": self.history,
@@ -113,7 +113,7 @@ class Checkpoints(keras.callbacks.Callback):
         }
         arrays = map(keras.ops.convert_to_numpy, _variables(self.model))
         path = self.folder / f"checkpoint-{epoch + 1:05}.npz"
-        write_arrays(path, arrays, said=np.array(json.dumps(said)))
+        write_arrays(path, arrays, said=np.array(json.dumps(header)))
         for old in sorted(self.folder.glob("checkpoint-*.npz"))[:-CHECKPOINTS_KEPT]:
             old.unlink()
 
@@ -129,10 +129,10 @@ def _variables(model: keras.Model) -> list[Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     arrays, named = read_arrays(path)
-    said = json.loads(str(named["said"]))
-    if not isinstance(said["epoch"], int) or not isinstance(said["history"], dict):
+    header = json.loads(str(named["said"]))
+    if not isinstance(header["epoch"], int) or not isinstance(header["history"], dict):
         raise ValueError("its description is incomplete")
-    said["seconds"] = float(said["seconds"])
+    header["seconds"] = float(header["seconds"])
     # An option that has come since then has its default: the training before it had no other.
-    said["experiment"] = asdict(Experiment()) | said["experiment"]
-    return said, arrays
+    header["experiment"] = asdict(Experiment()) | header["experiment"]
+    return header, arrays

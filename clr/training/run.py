@@ -124,4 +124,8 @@ class Run:
             raise ValueError("the iterations are not those of examples and batch size")
         if np.array(self.confusion, int).shape != (len(self.classes), len(self.classes)):
             raise ValueError("the confusion matrix does not fit the classes")
-        self.provenance(), self.classification_report()  # These touch all the rest.
+        self._touch_all()
+
+    def _touch_all(self) -> None:
+        """Uses all that must be there; what is not raises an error of some kind."""
+        self.provenance(), self.classification_report()

@@ -47,11 +47,11 @@ def made_with(profile: str = "auto", run: Run | None = None, data: str | None = 
         run: The run it shows, if it trained one.
         data: What else it computed with, if not a run's data.
     """
-    said = f"Executed in the profile {resolve_profile(profile)!r}"
+    executed = f"Executed in the profile {resolve_profile(profile)!r}"
     if run is not None:
-        return f"{said}. {run.provenance()}"
+        return f"{executed}. {run.provenance()}"
     data = "without a data set" if data is None else f"on {data}"
-    return f"{said}, {data}. {in_words(hardware(), versions())}."
+    return f"{executed}, {data}. {in_words(hardware(), versions())}."
 
 
 def run_dir(
@@ -89,8 +89,8 @@ def run_dir(
 
         google_drive.mount(str(DRIVE))
         folder = DRIVE / "MyDrive" / folder
-    said = json.dumps(asdict(experiment), sort_keys=True).encode()
-    return Path(folder) / f"{experiment.clr_method}-{hashlib.sha256(said).hexdigest()[:8]}"
+    content = json.dumps(asdict(experiment), sort_keys=True).encode()
+    return Path(folder) / f"{experiment.clr_method}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def offer_download(path: str | Path | None) -> None:

@@ -3,13 +3,13 @@
 import ast
 import hashlib
 import itertools
-import logging
 import os
 import shutil
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from contextlib import contextmanager
-from contextvars import Context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def sweep(
     jobs: int | None = None,
     verbose: bool = True,
 ) -> list[tuple[Parameters, Run]]:
-    """Executes a notebook with Papermill for each combination of parameters, in parallel on Dask.
+    """Executes a notebook with Papermill for each combination of parameters, in parallel.
 
     The notebook must have a cell tagged `parameters`, and write its `Run` to the path that its
     parameter `OUTPUT` names, as the chapter "Training with a cyclical rate" does. It is executed in
@@ -51,7 +51,7 @@ def sweep(
 
     Raises:
         FileNotFoundError: No such notebook.
-        ImportError: Dask's `distributed` or Papermill is not installed.
+        ImportError: Papermill is not installed; with `address`, Dask's `distributed`.
         OSError: No scheduler answers at `address`.
         RuntimeError: Some executions failed: which, and why. The others are kept.
         ValueError: A grid that is empty, has a value twice or a name that is no parameter of the
@@ -64,7 +64,8 @@ def sweep(
         raise ValueError(
             f"`grid` must give values with different names. Received: grid={dict(grid)!r}"
         )
-    distributed, (code, known) = _engine(), _read(notebook)
+    _require_papermill()
+    code, known = _read(notebook)
     if unknown := [name for name in (*grid, "OUTPUT") if name not in known]:
         raise ValueError(
             f"`grid` must name parameters of {notebook.name}, and OUTPUT must be one of these. "
@@ -77,12 +78,11 @@ def sweep(
         print(f"{len(tasks) - len(missing)} of {len(tasks)} are there already", flush=True)
     failed = {}
     if missing:
-        with _client(distributed, address, jobs) as client:
-            for name, error in _executed(client, notebook, folder, tasks, missing):
-                if error is not None:
-                    failed[name] = error
-                if verbose:
-                    print(f"{name}: {'failed' if error else 'done'}", flush=True)
+        for name, error in _executed(notebook, folder, tasks, missing, address, jobs):
+            if error is not None:
+                failed[name] = error
+            if verbose:
+                print(f"{name}: {'failed' if error else 'done'}", flush=True)
     if failed:
         reasons = "\n".join(f"{name}: {_last_line(error)}" for name, error in failed.items())
         raise RuntimeError(
@@ -162,10 +162,7 @@ def execute(notebook: Path, folder: Path, name: str, parameters: Parameters) -> 
     place.mkdir()
     executed, written = place / "executed.ipynb", place / "run.json"
     try:
-        # In a context of its own: Dask gives its threads that of the caller, and with it the event
-        # loop that Jupyter keeps there, which serves one at a time.
-        Context().run(
-            papermill.execute_notebook,
+        papermill.execute_notebook(
             str(notebook),
             str(executed),
             {**parameters, "OUTPUT": str(written)},
@@ -186,49 +183,44 @@ def execute(notebook: Path, folder: Path, name: str, parameters: Parameters) -> 
 
 
 def _executed(
-    client: Any, notebook: Path, folder: Path, tasks: dict[str, Parameters], missing: list[str]
+    notebook: Path,
+    folder: Path,
+    tasks: dict[str, Parameters],
+    missing: list[str],
+    address: str | None,
+    jobs: int | None,
 ) -> Iterator[tuple[str, BaseException | None]]:
     """Yields the name of each execution as it ends, with its error if it failed."""
-    from distributed import as_completed
-
-    futures = {
-        client.submit(execute, notebook, folder, name, tasks[name], pure=False): name
-        for name in missing
-    }
-    for future in as_completed(futures):
-        yield futures[future], future.exception()
-
-
-def _engine() -> Any:
-    try:
-        import distributed
-        import papermill  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"A sweep needs Papermill and Dask: pip install papermill distributed ({error})"
-        ) from error
-    return distributed
+    with _pool(address, jobs) as (submit, as_completed):
+        running = {submit(execute, notebook, folder, name, tasks[name]): name for name in missing}
+        for future in as_completed(running):
+            yield running[future], future.exception()
 
 
 @contextmanager
-def _client(distributed: Any, address: str | None, jobs: int | None) -> Iterator[Any]:
-    if address is not None:
-        with distributed.Client(address, timeout=10) as client:
-            yield client
+def _pool(address: str | None, jobs: int | None) -> Iterator[tuple[Callable, Callable]]:
+    """Gives what submits an execution, and what yields the submitted ones as they end."""
+    if address is None:
+        jobs = (os.cpu_count() or 1) if jobs is None else checks.count("jobs", jobs)
+        # Threads suffice to wait for the kernels, which are processes of their own.
+        with futures.ThreadPoolExecutor(jobs) as pool:
+            yield pool.submit, futures.as_completed
         return
-    jobs = (os.cpu_count() or 1) if jobs is None else checks.count("jobs", jobs)
-    # Threads suffice to wait for the kernels, which are processes of their own.
-    with (
-        distributed.LocalCluster(
-            n_workers=1,
-            threads_per_worker=jobs,
-            processes=False,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,  # What fails is reported at the end.
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
+    try:
+        import distributed
+    except ImportError as error:
+        raise ImportError(
+            f"A sweep on a cluster needs Dask: pip install distributed ({error})"
+        ) from error
+    with distributed.Client(address, timeout=10) as client:
+        yield partial(client.submit, pure=False), distributed.as_completed
+
+
+def _require_papermill() -> None:
+    try:
+        import papermill  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"A sweep needs Papermill: pip install papermill ({error})") from error
 
 
 def _read(notebook: Path) -> tuple[str, list[str]]:

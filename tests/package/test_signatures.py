@@ -53,7 +53,7 @@ def test_every_argument_arrives_at_the_policy_under_its_own_name(policy, user):
     assert {name: getattr(made, name) for name in given} == given
 
 
-@pytest.mark.parametrize("documented", {cls for pair in PAIRS for cls in pair}, ids=str)
+@pytest.mark.parametrize("documented", dict.fromkeys(cls for pair in PAIRS for cls in pair))
 def test_the_defaults_that_a_docstring_tells_are_those_of_the_signature(documented):
     text = inspect.getdoc(documented)
     told = re.findall(r"^    (\w+): (?:(?!^    \w+:).)*?Defaults to\s+`([^`]+)`", text, re.M | re.S)

@@ -1,4 +1,4 @@
-"""Writes tests/support/torch_one_cycle.npz: what torch's OneCycleLR says, for machines without torch.
+"""Writes torch_one_cycle.npz: what torch's OneCycleLR says, for machines without torch.
 
 python tests/support/torch_one_cycle.py    (needs torch)
 """

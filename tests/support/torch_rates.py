@@ -1,4 +1,4 @@
-"""Writes tests/support/torch_rates.npz: what torch's CyclicLR says, for machines without torch.
+"""Writes torch_rates.npz: what torch's CyclicLR says, for machines without torch.
 
 python tests/support/torch_rates.py    (needs torch)
 """
