@@ -51,7 +51,7 @@ def main() -> None:
     about = f"shifts and flips of {IMAGES} images of 32x32x3, {REPEATS} repeats"
     write("augmentation", rows, about, "time over ImageDataGenerator's")
 
-    data = clr.datasets.prepare(
+    data = clr.datasets.from_arrays(
         *(x, labels, x[:64], labels[:64]), name="random", classes=tuple("0123456789")
     )
 

@@ -24,7 +24,7 @@ def epoch(images: int, width: float) -> float:
 
     rng = np.random.default_rng(0)
     x, labels = rng.random((images, 32, 32, 3), "float32"), rng.integers(10, size=images)
-    data = clr.datasets.prepare(
+    data = clr.datasets.from_arrays(
         *(x, labels, x[:64], labels[:64]), name="random", classes=tuple("0123456789")
     )
     del x

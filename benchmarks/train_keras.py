@@ -49,7 +49,7 @@ def main() -> None:
         clr.models.batch_normalization = keras_normalization
     rng = np.random.default_rng(0)
     labels = rng.integers(10, size=64 * steps)
-    data = clr.datasets.prepare(
+    data = clr.datasets.from_arrays(
         *(rng.random((64 * steps, 32, 32, 3), "float32"), labels),
         *(rng.random((64, 32, 32, 3), "float32"), labels[:64]),
         name="random",

@@ -12,7 +12,7 @@ REPORTED = ("accuracy", "micro avg", "macro avg", "weighted avg")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels, prepared as `prepare` says.
+    """Images and labels, prepared as by `from_arrays`.
 
     Attributes:
         name: What the data set is called.
@@ -38,7 +38,7 @@ class Dataset:
     source: str
 
 
-def prepare(
+def from_arrays(
     x_train: np.ndarray,
     y_train: np.ndarray,
     x_test: np.ndarray,

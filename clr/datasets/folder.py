@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from clr import checks
-from clr.datasets.dataset import Dataset, prepare
+from clr.datasets.dataset import Dataset, from_arrays
 
 
 def image_folder(
@@ -97,7 +97,7 @@ def image_folder(
     labels = np.array([classes.index(path.parts[0]) for path in paths])
     test = _held_out(labels, classes, validation_split, seed)
     images = _read_images(files, paths, folder)
-    return prepare(
+    return from_arrays(
         *(images[~test], labels[~test], images[test], labels[test]),
         name=name,
         classes=classes,

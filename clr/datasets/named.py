@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from clr.datasets.dataset import Dataset, prepare
+from clr.datasets.dataset import Dataset, from_arrays
 from clr.datasets.folder import image_folder
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -28,7 +28,7 @@ def digits() -> Dataset:
     x_train, x_test, y_train, y_test = train_test_split(
         enlarged, bunch.target, test_size=0.2, random_state=0, stratify=bunch.target
     )
-    return prepare(
+    return from_arrays(
         *(x_train, y_train, x_test, y_test),
         name="digits",
         classes=tuple("0123456789"),
@@ -64,7 +64,7 @@ def cifar10() -> Dataset:
                 "folder and name that folder in the environment variable CLR_DATA_DIR."
             ) from error
         source = "keras.datasets.cifar10"
-    return prepare(
+    return from_arrays(
         *(x_train, y_train, x_test, y_test),
         name="cifar10",
         classes=CIFAR10_CLASSES,

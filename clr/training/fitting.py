@@ -99,51 +99,33 @@ def train(
 
     keras.utils.set_random_seed(experiment.seed)
     batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
-    setter = experiment.learning_rate(batches.num_batches)
+    iterations = batches.num_batches
+    setter = experiment.learning_rate(iterations)
     model = _build(experiment, data, setter)
     network = model.layers[-1] if experiment.augment else model
     cycle = [setter] if isinstance(setter, PolicyCallback) else []
     snapshots = [Snapshots(c, run_dir) for c in cycle if isinstance(c, CyclicLR)]
     checkpoints = Checkpoints(run_dir, experiment) if run_dir is not None else None
-    done = checkpoints.resume(model) if checkpoints else 0
-    if done and verbose:
-        print(f"going on after epoch {done} of {experiment.num_epochs}", flush=True)
 
-    started, clock = datetime.now(UTC), time.perf_counter()
-    history = model.fit(
-        batches,
-        epochs=experiment.num_epochs,
-        initial_epoch=done,
-        shuffle=False,
-        validation_data=(data.x_test, data.y_test),
-        validation_batch_size=AT_ONCE,
-        callbacks=[
-            batches.follow(),
-            *cycle,
-            *snapshots,
-            *callbacks,
-            *([_Progress(experiment.num_epochs)] if verbose else []),
-            *([checkpoints] if checkpoints else []),
-        ],
-        verbose=0,
-    ).history
-    trained = time.perf_counter()
-    seconds = trained - clock
-    if checkpoints:
-        history, seconds = checkpoints.history, checkpoints.seconds
+    started = datetime.now(UTC)
+    in_order = [batches.follow(), *cycle, *snapshots, *callbacks]
+    history, seconds = _fit(model, batches, data, experiment, in_order, checkpoints, verbose)
     if "learning_rate" not in history:  # Keras's own schedules leave no trace there.
-        rates = rates_of(setter, experiment.num_epochs * batches.num_batches)
-        history["learning_rate"] = rates[batches.num_batches - 1 :: batches.num_batches].tolist()
+        rates = rates_of(setter, experiment.num_epochs * iterations)
+        history["learning_rate"] = rates[iterations - 1 :: iterations].tolist()
 
+    clock = time.perf_counter()
     predicted = model.predict(data.x_test, batch_size=AT_ONCE, verbose=0).argmax(axis=1)
+    report = _report(data, predicted)
+    evaluated = time.perf_counter() - clock
     return Run(
         experiment=experiment,
         history={_plain(name): values for name, values in history.items()},
-        iterations_per_epoch=batches.num_batches,
-        **_report(data, predicted),
+        iterations_per_epoch=iterations,
+        **report,
         parameters=network.count_params(),
         examples={"train": len(data.x_train), "test": len(data.x_test)},
-        seconds={"train": seconds, "evaluate": time.perf_counter() - trained},
+        seconds={"train": seconds, "evaluate": evaluated},
         data=data.source,
         hardware=machine.hardware(),
         versions=machine.versions(),
@@ -152,6 +134,39 @@ def train(
         snapshots=_ensemble(data, snapshots[0]) if snapshots else None,
         model=network,
     )
+
+
+def _fit(
+    model: keras.Model,
+    batches: datasets.Batches,
+    data: datasets.Dataset,
+    experiment: Experiment,
+    callbacks: list[keras.callbacks.Callback],
+    checkpoints: Checkpoints | None,
+    verbose: bool,
+) -> tuple[dict[str, list[float]], float]:
+    """Trains, from the last checkpoint on, and returns the whole history and its seconds."""
+    done = checkpoints.resume(model) if checkpoints else 0
+    if verbose:
+        callbacks.append(_Progress(experiment.num_epochs))
+        if done:
+            print(f"going on after epoch {done} of {experiment.num_epochs}", flush=True)
+    if checkpoints:
+        callbacks.append(checkpoints)
+    clock = time.perf_counter()
+    history = model.fit(
+        batches,
+        epochs=experiment.num_epochs,
+        initial_epoch=done,
+        shuffle=False,
+        validation_data=(data.x_test, data.y_test),
+        validation_batch_size=AT_ONCE,
+        callbacks=callbacks,
+        verbose=0,
+    ).history
+    if checkpoints:
+        return checkpoints.history, checkpoints.seconds
+    return history, time.perf_counter() - clock
 
 
 def _plain(metric: str) -> str:

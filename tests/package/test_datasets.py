@@ -87,7 +87,7 @@ def test_unknown_data_set_is_named(name):
 
 
 def test_prepare_subtracts_the_training_mean_from_both_parts():
-    data = datasets.prepare(**ARRAYS, name="own", classes=ABC, flip=False, source="here")
+    data = datasets.from_arrays(**ARRAYS, name="own", classes=ABC, flip=False, source="here")
     mean = ARRAYS["x_train"].mean(axis=0)
     np.testing.assert_allclose(data.mean, mean, rtol=1e-6)
     np.testing.assert_allclose(data.x_train, ARRAYS["x_train"] - mean, atol=1e-6)
@@ -98,13 +98,13 @@ def test_prepare_subtracts_the_training_mean_from_both_parts():
 
 def test_prepare_leaves_the_callers_arrays_alone():
     arrays = {name: array.copy() for name, array in ARRAYS.items()}
-    datasets.prepare(**arrays, name="own", classes=ABC)
+    datasets.from_arrays(**arrays, name="own", classes=ABC)
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, ARRAYS[name])
 
 
 def test_prepare_takes_bytes_and_columns_of_labels():
-    data = datasets.prepare(
+    data = datasets.from_arrays(
         (ARRAYS["x_train"] * 255).astype("uint8"),
         ARRAYS["y_train"].reshape(-1, 1),
         np.full((2, 4, 4, 1), 255, "uint8"),
@@ -138,7 +138,7 @@ def test_prepare_takes_bytes_and_columns_of_labels():
 )
 def test_prepare_refuses_and_names(argument, value, echo):
     with pytest.raises(ValueError) as caught:
-        datasets.prepare(**{**ARRAYS, "classes": ABC, "name": "own", argument: value})
+        datasets.from_arrays(**{**ARRAYS, "classes": ABC, "name": "own", argument: value})
     assert f"`{argument}`" in str(caught.value) and echo in str(caught.value)
 
 
