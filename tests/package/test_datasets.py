@@ -24,7 +24,7 @@ CIFAR = {
     "x_test": RNG.integers(0, 256, (10, 32, 32, 3), dtype="uint8"),
     "y_test": np.arange(10, dtype="uint8"),
 }
-ARRAYS = {  # Right input for `prepare`.
+ARRAYS = {  # Right input for `from_arrays`.
     "x_train": np.linspace(0, 1, 6 * 4 * 4, dtype="float32").reshape(6, 4, 4, 1),
     "y_train": np.array([0, 1, 2, 0, 1, 2]),
     "x_test": np.zeros((2, 4, 4, 1), "float32"),
@@ -83,10 +83,10 @@ def test_unknown_data_set_is_named(name):
     assert f"dataset={name!r}" in str(caught.value) and "cifar10, digits" in str(caught.value)
 
 
-# prepare
+# from_arrays
 
 
-def test_prepare_subtracts_the_training_mean_from_both_parts():
+def test_from_arrays_subtracts_the_training_mean_from_both_parts():
     data = datasets.from_arrays(**ARRAYS, name="own", classes=ABC, flip=False, source="here")
     mean = ARRAYS["x_train"].mean(axis=0)
     np.testing.assert_allclose(data.mean, mean, rtol=1e-6)

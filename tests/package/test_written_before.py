@@ -4,6 +4,7 @@ The files are those of commit 1c4d4a7, the last whose package had one file for a
 models: `fit` for one epoch with a schedule, or for two with `CyclicLR`.
 """
 
+import importlib
 import json
 import shutil
 from dataclasses import asdict
@@ -15,10 +16,34 @@ import pytest
 from backends import needs_tensorflow
 from small_data import subset
 
+import clr
 from clr import CyclicalLearningRate, OneCycleLearningRate, Run, train
 from clr.range_test import RangeTest
 
 FILES = Path(__file__).resolve().parents[1] / "support" / "written_before"
+
+
+# What the modules that are folders now offered by name.
+OFFERED = {
+    "clr.training": """COMMIT DTYPES PROFILES Experiment Run accelerators build hardware made_with
+        resolve_profile train versions""",
+    "clr.range_test": """BACKENDS FEWEST_POINTS FEWEST_STEPS RangeTest SCHEDULES SKIP_FIRST SKIP_LAST
+        SMITH SOURCES Suggestion lr_range_test""",
+    "clr.datasets": """Batches CIFAR10_CLASSES Dataset LOADERS REPORTED augmentation cifar10 digits
+        image_folder load prepare""",
+}
+
+
+@pytest.mark.parametrize("module", OFFERED)
+def test_every_name_is_where_it_was(module):
+    offers = importlib.import_module(module)
+    for name in OFFERED[module].split():
+        getattr(offers, name)
+
+
+def test_the_modules_that_chapters_use_are_attributes_of_the_package():
+    assert clr.records.RUNS.name == "runs"
+    assert callable(clr.sweeps.table) and callable(clr.runtime.run_dir)
 
 
 def test_a_run_is_read_whole():
