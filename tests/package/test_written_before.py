@@ -27,8 +27,8 @@ FILES = Path(__file__).resolve().parents[1] / "support" / "written_before"
 OFFERED = {
     "clr.training": """COMMIT DTYPES PROFILES Experiment Run accelerators build hardware made_with
         resolve_profile train versions""",
-    "clr.range_test": """BACKENDS FEWEST_POINTS FEWEST_STEPS RangeTest SCHEDULES SKIP_FIRST SKIP_LAST
-        SMITH SOURCES Suggestion lr_range_test""",
+    "clr.range_test": """BACKENDS FEWEST_POINTS FEWEST_STEPS RangeTest SCHEDULES SKIP_FIRST
+        SKIP_LAST SMITH SOURCES Suggestion lr_range_test""",
     "clr.datasets": """Batches CIFAR10_CLASSES Dataset LOADERS REPORTED augmentation cifar10 digits
         image_folder load prepare""",
 }
