@@ -1,6 +1,7 @@
 """`MiniGoogLeNet`, the network of the experiments."""
 
 import random
+from typing import Any
 
 import keras
 from keras import layers
@@ -61,19 +62,19 @@ def MiniGoogLeNet(
     dropout = checks.share("dropout", dropout)
     bn_momentum = checks.share("bn_momentum", bn_momentum)
 
-    def conv(x, filters, size, strides=1, padding="same"):
+    def conv(x: Any, filters: int, size: int, strides: int = 1, padding: str = "same") -> Any:
         x = layers.Conv2D(scaled(filters), size, strides, padding, **LAST)(x)
         x = batch_normalization(bn_momentum)(x)
         return layers.ReLU()(x)
 
-    def inception(x, ones, threes):
+    def inception(x: Any, ones: int, threes: int) -> Any:
         return layers.Concatenate(CHANNELS)([conv(x, ones, 1), conv(x, threes, 3)])
 
-    def downsample(x, filters):
+    def downsample(x: Any, filters: int) -> Any:
         halved = conv(x, filters, 3, strides=2, padding="valid")
         return layers.Concatenate(CHANNELS)([halved, layers.MaxPooling2D(3, 2, **LAST)(x)])
 
-    def scaled(filters):
+    def scaled(filters: int) -> int:
         return max(1, round(filters * width))
 
     inputs = keras.Input((height, across, channels))
