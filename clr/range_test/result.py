@@ -80,7 +80,7 @@ class RangeTest:
 
     @property
     def window(self) -> slice:
-        """The points that are read: without the first ten steps and the last point."""
+        """The points that are read, without the first ten steps and the last point."""
         return self._curve("loss").window
 
     def suggest(self, method: str = DEFAULT) -> Suggestion:
