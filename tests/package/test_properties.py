@@ -179,7 +179,7 @@ def test_a_training_taken_up_again_has_the_rates_of_one_not_interrupted(model, p
 AVERAGES = ("macro avg", "weighted avg")
 EXPERIMENTS = st.builds(
     Experiment,
-    clr_method=st.sampled_from(METHODS),
+    clr_method=st.sampled_from(tuple(METHODS)),
     min_lr=st.floats(0, 1e-4),
     max_lr=st.floats(1e-3, 10),
     step_size=st.integers(1, 100),
