@@ -8,19 +8,32 @@
 Resumable: a run that has its file is not made again (to have it anew, delete the file, and the
 range test's beside it), and one that was interrupted goes on from its last epoch's end. Of the
 small runs on digits several go on at once, each in a process with its share of the cores.
+
+`--minutes` ends the recording in time: what is unfinished goes on with the next call. The exit
+status is 0 if the study is complete and 1 if runs are missing. For the study `full` on a machine
+with a GPU see tools/gpu.py.
+
+A rehearsal makes the same runs on a narrower network (`--width`) or in fewer epochs
+(`--num-epochs`). It needs a folder of its own (`--runs`) and adds nothing to the book.
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import keras
 
-from clr import Experiment, build, datasets, lr_range_test, train
+from clr import Experiment, Run, build, datasets, lr_range_test, train
 from clr.range_test import RangeTest
 from clr.training import METHODS
 from clr.training.records import RANGE_TEST, RUNS
@@ -79,13 +92,17 @@ def cifar10() -> Iterator[Task]:
 
 
 def full() -> Iterator[Task]:
-    """Yields the tutorial's experiment, its rivals, and one cycle in a quarter of the epochs."""
-    for method in ("triangular", "triangular2", "constant"):
-        yield f"full/{method}-seed-42", Experiment(clr_method=method), None
-    yield "full/range-test-seed-42", Experiment(), "valley"
+    """Yields the tutorial's experiment, its rivals, and one cycle in a quarter of the epochs.
+
+    The most valuable comes first, because time on a GPU may be short.
+    """
     once = Experiment(clr_method="one_cycle", num_epochs=24, max_lr=0.1, cycle_momentum=True)
-    for seed in (42, 43):
+    for seed in (42, 43, 44):
+        for method in ("triangular", "triangular2"):
+            yield f"full/{method}-seed-{seed}", Experiment(clr_method=method, seed=seed), None
         yield f"full/one_cycle-seed-{seed}", replace(once, seed=seed), None
+    yield "full/constant-seed-42", Experiment(clr_method="constant"), None
+    yield "full/range-test-seed-42", Experiment(), "valley"
 
 
 def range_test(experiment: Experiment, data: datasets.Dataset) -> RangeTest:
@@ -96,49 +113,115 @@ def range_test(experiment: Experiment, data: datasets.Dataset) -> RangeTest:
     return lr_range_test(model, batches, verbose=0)
 
 
-def record(task: Task) -> str:
+def record(task: Task, runs: Path, checkpoints: Path) -> str:
     """Makes one run, saves it, and returns its name and test accuracy."""
     name, experiment, reading = task
     keras.utils.clear_session()
     data = datasets.load(experiment.dataset)
     if reading is not None:
-        curve = RUNS / f"{name}{RANGE_TEST}"
+        curve = runs / f"{name}{RANGE_TEST}"
         if not curve.exists():
             range_test(experiment, data).to_json(curve)
         # From the file also the first time: on a GPU a second range test could suggest other
         # bounds, and an interrupted training must go on with its own.
         min_lr, max_lr = RangeTest.from_json(curve).suggest(reading)
         experiment = replace(experiment, min_lr=min_lr, max_lr=max_lr)
-    checkpoints = CHECKPOINTS / name
-    run = train(experiment, data, verbose=False, run_dir=checkpoints)
-    run.save(RUNS / f"{name}.json")
-    shutil.rmtree(checkpoints)
+    run = train(experiment, data, verbose=False, run_dir=checkpoints / name)
+    run.commit = os.environ.get("CLR_COMMIT", run.commit)  # For a copy without its `.git`.
+    run.save(runs / f"{name}.json")
+    shutil.rmtree(checkpoints / name)
     return f"{name}  {run.test_accuracy:.4f}"
+
+
+def attempt(task: Task, runs: Path, checkpoints: Path) -> str:
+    """Does what `record` does, but returns what went wrong, so that the other runs go on."""
+    try:
+        return record(task, runs, checkpoints)
+    except Exception:
+        return f"{task[0]}  failed\n{traceback.format_exc()}"
+
+
+def rehearsed(task: Task, width: float | None, num_epochs: int | None) -> Task:
+    """Returns a task with a narrower network or fewer epochs, and as many cycles if it can be."""
+    name, experiment, reading = task
+    epochs = num_epochs or experiment.num_epochs
+    step_size = max(1, round(experiment.step_size * epochs / experiment.num_epochs))
+    width = width or experiment.width
+    experiment = replace(experiment, width=width, num_epochs=epochs, step_size=step_size)
+    return name, experiment, reading
+
+
+def report(tasks: list[Task], runs: Path, checkpoints: Path) -> None:
+    """Prints which runs are done, and how far the missing ones are."""
+    for name, experiment, _ in tasks:
+        if (path := runs / f"{name}.json").exists():
+            print(f"done     {name}  {Run.load(path).test_accuracy:.4f}")
+        else:
+            saved = (checkpoints / name).glob("checkpoint-*.npz")
+            epochs = max((int(path.stem.split("-")[1]) for path in saved), default=0)
+            print(f"missing  {name}  {epochs} of {experiment.num_epochs} epochs")
 
 
 STUDIES = {"claim": claim, "budgets": budgets, "cifar10": cifar10, "full": full}
 ONE_AT_A_TIME = ("cifar10", "full")  # One training has work for every core.
 
 
-def main() -> None:
+def above_zero(kind: type) -> Callable[[str], float]:
+    """Returns a reader of options that must be above 0."""
+
+    def read(text: str) -> float:
+        if not 0 < (value := kind(text)) < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
+        return value
+
+    read.__name__ = kind.__name__  # Of which argparse speaks if the text is no number.
+    return read
+
+
+def main() -> int:
     """Records what is missing of the study that the command line names."""
+    started = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--jobs", type=int, help="runs at once (default: of small ones one a core)")
+    add, whole, real = parser.add_argument, above_zero(int), above_zero(float)
+    add("study", choices=STUDIES)
+    add("--jobs", type=whole, help="runs at once (default: of small ones one a core)")
+    add("--minutes", type=real, help="stop after this time (default: when all is done)")
+    add("--runs", type=Path, default=RUNS, help="folder of the recorded runs")
+    add("--checkpoints", type=Path, default=CHECKPOINTS, help="folder of the checkpoints")
+    add("--width", type=real, help="in a rehearsal: the network's width")
+    add("--num-epochs", type=whole, help="in a rehearsal: the epochs of each run")
     options = parser.parse_args()
+    tasks = list(STUDIES[options.study]())
+    if options.width or options.num_epochs:
+        if options.runs.resolve() == RUNS.resolve():
+            parser.error(
+                "--width and --num-epochs are for rehearsals, which need another folder than the "
+                f"book's. Received: --runs {options.runs}"
+            )
+        tasks = [rehearsed(task, options.width, options.num_epochs) for task in tasks]
     jobs = options.jobs or (1 if options.study in ONE_AT_A_TIME else os.cpu_count() or 1)
-    tasks = [t for t in STUDIES[options.study]() if not (RUNS / f"{t[0]}.json").exists()]
-    (RUNS / options.study).mkdir(parents=True, exist_ok=True)
+    missing = [task for task in tasks if not (options.runs / f"{task[0]}.json").exists()]
+    (options.runs / options.study).mkdir(parents=True, exist_ok=True)
     # Read by TensorFlow and its libraries when a process starts.
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ |= {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
     # As Ctrl-C: the pool's processes stop too, and the next call finds no one at its checkpoints.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end = started + 60 * options.minutes if options.minutes else None
+    work = partial(attempt, runs=options.runs, checkpoints=options.checkpoints)
     # A process serves for a few runs only, for TensorFlow keeps some memory of each.
     with get_context("spawn").Pool(jobs, maxtasksperchild=4) as pool:
-        for number, said in enumerate(pool.imap_unordered(record, tasks), start=1):
-            print(f"{number}/{len(tasks)}  {said}", flush=True)
+        finished = pool.imap_unordered(work, missing)
+        for count in range(1, len(missing) + 1):
+            try:
+                said = finished.next(None if end is None else max(0, end - time.monotonic()))
+            except multiprocessing.TimeoutError:  # To leave the pool's block stops its processes.
+                break
+            print(f"{count}/{len(missing)}  {said}", flush=True)
+    if missing:
+        report(tasks, options.runs, options.checkpoints)
+    return int(any(not (options.runs / f"{name}.json").exists() for name, *_ in tasks))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -6,8 +7,10 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import stand_in
 from small_data import SMALL, subset
 
 import clr
@@ -28,7 +31,6 @@ def run(eager):
 def runs(tmp_path, monkeypatch):
     for module in (records, record):
         monkeypatch.setattr(module, "RUNS", tmp_path)
-    monkeypatch.setattr(record, "CHECKPOINTS", tmp_path / "checkpoints")
     (tmp_path / "study").mkdir()
     return tmp_path
 
@@ -59,6 +61,62 @@ def test_what_is_recorded_already_is_not_made_again(runs, run, monkeypatch, caps
     assert capsys.readouterr().out == ""
 
 
+def test_a_recording_stops_in_time_and_goes_on(runs, run, monkeypatch, capsys):
+    run.save(runs / "run.json")
+    short, long = (
+        SimpleNamespace(num_epochs=n, gate=runs / "gate", run=runs / "run.json") for n in (1, 3)
+    )
+    tasks = [("study/short", short, None), ("study/long", long, None)]
+    monkeypatch.setitem(record.STUDIES, "claim", lambda: iter(tasks))
+    monkeypatch.setattr(record, "attempt", stand_in.attempt)
+    line = ["record.py", "claim", "--jobs", "2", "--checkpoints", str(runs / "checkpoints")]
+    monkeypatch.setattr(sys, "argv", [*line, "--minutes", "0.15"])
+    assert record.main() == 1
+    assert not multiprocessing.active_children()
+    said = capsys.readouterr().out
+    assert f"done     study/short  {run.test_accuracy:.4f}\n" in said
+    assert "missing  study/long  1 of 3 epochs\n" in said
+    first = runs / "checkpoints" / "study" / "long" / "checkpoint-00001.npz"
+    written = first.stat().st_mtime_ns
+    (runs / "gate").touch()
+    monkeypatch.setattr(sys, "argv", line)
+    assert record.main() == 0
+    assert first.stat().st_mtime_ns == written
+    assert "missing" not in capsys.readouterr().out and (runs / "study" / "long.json").exists()
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(runs):
+    unknown = replace(SMALL, dataset="nowhere")
+    said = record.attempt(("study/a", unknown, None), runs, runs / "checkpoints")
+    assert said.startswith("study/a  failed") and "nowhere" in said
+
+
+def test_a_rehearsal_stays_out_of_the_recorded_runs(runs, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["record.py", "full", "--width", "0.1"])
+    with pytest.raises(SystemExit) as caught:
+        record.main()
+    assert caught.value.code == 2
+    assert f"--runs {runs}" in capsys.readouterr().err and not (runs / "full").exists()
+
+
+def test_a_rehearsal_has_the_cycles_of_the_experiment():
+    for task in record.full():
+        name, e, reading = record.rehearsed(task, 0.125, 12)
+        assert (name, reading) == (task[0], task[2]) and (e.width, e.num_epochs) == (0.125, 12)
+        if e.clr_method.startswith("triangular"):
+            assert e.num_epochs / e.step_size == task[1].num_epochs / task[1].step_size
+
+
+@pytest.mark.parametrize("option", ["--minutes 0", "--minutes nan", "--jobs 0", "--num-epochs -1"])
+def test_an_option_out_of_its_range_is_refused(option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["record.py", "full", *option.split()])
+    with pytest.raises(SystemExit) as caught:
+        record.main()
+    name, value = option.split()
+    assert caught.value.code == 2
+    assert f"{name}: must be above 0. Received: {value}" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs, monkeypatch):
     monkeypatch.setattr(record.datasets, "load", lambda name: subset(320, 20))
@@ -67,7 +125,7 @@ def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs
     experiment = replace(
         record.SMALL, width=0.05, num_epochs=2, step_size=1, bn_momentum=0.9, augment=False
     )
-    record.record(("study/found", experiment, "valley"))
+    record.record(("study/found", experiment, "valley"), runs, runs / "checkpoints")
     test = clr.recorded_range_tests("study/*")["study/found"]
     recorded = Run.load(runs / "study" / "found.json").experiment
     assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest())
@@ -88,6 +146,12 @@ def test_the_studies_are_complete_fair_and_whole_cycles():
     assert len({(e.num_epochs, e.batch_size, e.width, e.dataset) for e in grid}) == 1
     for _, e, _ in [*record.claim(), *record.budgets(), *record.cifar10()]:
         assert e.num_epochs % (2 * e.step_size) == 0
+
+
+def test_the_study_for_a_gpu_begins_with_what_matters_most():
+    names = [name.removeprefix("full/") for name, *_ in record.full()]
+    assert names[:3] == ["triangular-seed-42", "triangular2-seed-42", "one_cycle-seed-42"]
+    assert [n for n in names[3:] if n.endswith(("-43", "-44"))] == names[3:-2]
 
 
 def test_an_unknown_study_is_refused():
