@@ -18,18 +18,19 @@ A rehearsal makes the same runs on a narrower network (`--width`) or in fewer ep
 """
 
 import argparse
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -113,8 +114,8 @@ def range_test(experiment: Experiment, data: datasets.Dataset) -> RangeTest:
     return lr_range_test(model, batches, verbose=0)
 
 
-def record(task: Task, runs: Path, checkpoints: Path) -> str:
-    """Makes one run, saves it, and returns its name and test accuracy."""
+def record(task: Task, runs: Path, checkpoints: Path) -> None:
+    """Makes one run and saves it."""
     name, experiment, reading = task
     keras.utils.clear_session()
     data = datasets.load(experiment.dataset)
@@ -130,15 +131,47 @@ def record(task: Task, runs: Path, checkpoints: Path) -> str:
     run.commit = os.environ.get("CLR_COMMIT", run.commit)  # For a copy without its `.git`.
     run.save(runs / f"{name}.json")
     shutil.rmtree(checkpoints / name)
-    return f"{name}  {run.test_accuracy:.4f}"
 
 
-def attempt(task: Task, runs: Path, checkpoints: Path) -> str:
-    """Does what `record` does, but returns what went wrong, so that the other runs go on."""
+def record_all(
+    tasks: list[Task], runs: Path, checkpoints: Path, jobs: int, end: float | None
+) -> None:
+    """Makes runs, several at once, each in a process of its own.
+
+    So the memory of each is free afterwards, and one that fails leaves the others alone.
+
+    Args:
+        tasks: The runs to make, in this order.
+        runs: The folder to save them in.
+        checkpoints: The folder of their checkpoints.
+        jobs: How many to make at once.
+        end: When to stop, on the monotonic clock; `None` for when all are made.
+    """
+    context, waiting, count = get_context("spawn"), iter(tasks), 0
+    running: dict[Any, tuple[str, BaseProcess]] = {}  # By what tells that a process has ended.
     try:
-        return record(task, runs, checkpoints)
-    except Exception:
-        return f"{task[0]}  failed\n{traceback.format_exc()}"
+        while True:
+            for task in islice(waiting, jobs - len(running)):
+                process: BaseProcess = context.Process(
+                    target=record, args=(task, runs, checkpoints)
+                )
+                process.start()
+                running[process.sentinel] = (task[0], process)
+            left = None if end is None else max(0, end - time.monotonic())
+            if not running or not (ended := wait(running, left)):  # All are made, or time is up.
+                break
+            for sentinel in ended:
+                name, process = running.pop(sentinel)
+                process.join()
+                count += 1
+                said = f"failed with exit status {process.exitcode}"
+                if (path := runs / f"{name}.json").exists():
+                    said = f"{Run.load(path).test_accuracy:.4f}"
+                print(f"{count}/{len(tasks)}  {name}  {said}", flush=True)
+    finally:
+        for _, process in running.values():
+            process.kill()
+            process.join()
 
 
 def rehearsed(task: Task, width: float | None, num_epochs: int | None) -> Task:
@@ -205,19 +238,10 @@ def main() -> int:
     # Read by TensorFlow and its libraries when a process starts.
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     os.environ |= {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
-    # As Ctrl-C: the pool's processes stop too, and the next call finds no one at its checkpoints.
+    # As Ctrl-C: the runs' processes stop too, and the next call finds no one at its checkpoints.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end = started + 60 * options.minutes if options.minutes else None
-    work = partial(attempt, runs=options.runs, checkpoints=options.checkpoints)
-    # A process serves for a few runs only, for TensorFlow keeps some memory of each.
-    with get_context("spawn").Pool(jobs, maxtasksperchild=4) as pool:
-        finished = pool.imap_unordered(work, missing)
-        for count in range(1, len(missing) + 1):
-            try:
-                said = finished.next(None if end is None else max(0, end - time.monotonic()))
-            except multiprocessing.TimeoutError:  # To leave the pool's block stops its processes.
-                break
-            print(f"{count}/{len(missing)}  {said}", flush=True)
+    record_all(missing, options.runs, options.checkpoints, jobs, end)
     if missing:
         report(tasks, options.runs, options.checkpoints)
     return int(any(not (options.runs / f"{name}.json").exists() for name, *_ in tasks))

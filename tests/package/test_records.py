@@ -68,7 +68,7 @@ def test_a_recording_stops_in_time_and_goes_on(runs, run, monkeypatch, capsys):
     )
     tasks = [("study/short", short, None), ("study/long", long, None)]
     monkeypatch.setitem(record.STUDIES, "claim", lambda: iter(tasks))
-    monkeypatch.setattr(record, "attempt", stand_in.attempt)
+    monkeypatch.setattr(record, "record", stand_in.record)
     line = ["record.py", "claim", "--jobs", "2", "--checkpoints", str(runs / "checkpoints")]
     monkeypatch.setattr(sys, "argv", [*line, "--minutes", "0.15"])
     assert record.main() == 1
@@ -85,10 +85,15 @@ def test_a_recording_stops_in_time_and_goes_on(runs, run, monkeypatch, capsys):
     assert "missing" not in capsys.readouterr().out and (runs / "study" / "long.json").exists()
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(runs):
-    unknown = replace(SMALL, dataset="nowhere")
-    said = record.attempt(("study/a", unknown, None), runs, runs / "checkpoints")
-    assert said.startswith("study/a  failed") and "nowhere" in said
+def test_a_run_that_crashes_leaves_the_others_alone(runs, run, monkeypatch, capsys):
+    run.save(runs / "run.json")
+    crash, good = (SimpleNamespace(num_epochs=n, gate=runs, run=runs / "run.json") for n in (0, 1))
+    monkeypatch.setattr(record, "record", stand_in.record)
+    tasks = [("study/crash", crash, None), ("study/good", good, None)]
+    record.record_all(tasks, runs, runs / "checkpoints", jobs=1, end=None)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"1/2  study/crash  failed with exit status -{int(signal.SIGABRT)}"
+    assert said[1].startswith("2/2  study/good  0.")
 
 
 def test_a_rehearsal_stays_out_of_the_recorded_runs(runs, monkeypatch, capsys):
@@ -171,7 +176,7 @@ def test_a_recording_that_is_terminated_takes_its_processes_along(tmp_path):
     command = [sys.executable, "-c", program, "claim", "--jobs", "1"]
     process = subprocess.Popen(command, cwd=ROOT / "tools", start_new_session=True)
     try:
-        wait_for((tmp_path / "endless").exists, 120)  # A process of the pool is at work.
+        wait_for((tmp_path / "endless").exists, 120)  # A process is at work.
         process.terminate()
         process.wait(60)
         wait_for(lambda: not alive(process.pid), 20)
