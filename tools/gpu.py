@@ -2,7 +2,7 @@ r"""Records the full-size runs of chapter 6 on a machine with a GPU and without 
 
     python tools/gpu.py --out OUT --minutes 9
 
-It makes what is missing of the study `full` of tools/record.py: the most valuable run first, three
+It makes the study `full` of tools/record.py in `_build/gpu`: the most valuable run first, three
 runs at once (`--jobs`). It stops after `--minutes`, and each run loses one epoch at most. The last
 lines say what is done and what is missing. Call it again, and it goes on.
 
@@ -33,7 +33,9 @@ The steps:
 4. Copy `OUT` back. Put the runs into the book: `python -m zipfile -e OUT/runs.zip book/runs/full`
 
 5. If runs are missing, call the command again. On another machine, first put what you copied back
-   into `.carry/out`. The runs go on from there, as they do from an `OUT` that is not empty.
+   into `.carry/out`. The runs go on from there, as they do from an `OUT` that is not empty. Runs
+   that are in the book already are made again, unless that folder says that they are done:
+   `python -m zipfile -c .carry/out/runs.zip book/runs/full/*.json`
 
 A rehearsal needs no GPU and ends in minutes. It keeps its runs in `_build/rehearsal`, and in a
 folder `rehearsal` of `OUT`, so that none gets among the recorded ones:
@@ -54,7 +56,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "tools" / "record.py"
-RUNS = ROOT / "book" / "runs"
 BUILD = ROOT / "_build"
 STUDY = "full"
 FIND_GPU = "import jax, sys; sys.exit(jax.default_backend() == 'cpu')"
@@ -222,11 +223,12 @@ def main() -> int:
         parser.error(f"--minutes must be above 0. Received: --minutes {options.minutes}")
     changes = {"width": options.width, "num-epochs": options.num_epochs}
     rehearsal = [f"--{name}={value}" for name, value in changes.items() if value is not None]
-    formers, runs, checkpoints = [options.carried / "out", options.out], RUNS, BUILD / "record"
+    formers, here = [options.carried / "out", options.out], BUILD / "gpu"
     if rehearsal:
         formers = [folder / "rehearsal" for folder in formers]
         here = BUILD / "rehearsal" / "".join(rehearsal).strip("-").replace("=", "-")
-        runs, checkpoints = here / "runs", here / "checkpoints"
+    # Not in the book's folder: the runs in this clone may be older ones, to be replaced.
+    runs, checkpoints = here / "runs", here / "checkpoints"
     out, folders = formers[-1], (runs / STUDY, checkpoints / STUDY)
     try:
         environment = prepare(options.carried, needs_gpu=not rehearsal)

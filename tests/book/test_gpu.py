@@ -90,7 +90,7 @@ def test_a_later_copy_replaces_the_former(machine, tmp_path):
 @pytest.fixture
 def carried(tmp_path, monkeypatch):
     (tmp_path / "record.py").write_text(ENDLESS)
-    for name, value in {"RECORD": "record.py", "RUNS": "book", "BUILD": "build"}.items():
+    for name, value in {"RECORD": "record.py", "BUILD": "build"}.items():
         monkeypatch.setattr(gpu, name, tmp_path / value)
     monkeypatch.setattr(gpu, "GRACE", 1)
     monkeypatch.setattr(gpu, "FIND_GPU", "")
@@ -114,9 +114,9 @@ def test_a_recording_that_does_not_stop_is_stopped_and_nothing_is_lost(
     (carried / "cifar10.npz").touch()
     assert call(monkeypatch, carried) != 0
     assert copied(tmp_path / "out") == ["begun/checkpoint-00003.npz", "runs.zip"]
-    said = (tmp_path / "book" / "full" / "done.json").read_text()
+    said = (tmp_path / "build" / "gpu" / "runs" / "full" / "done.json").read_text()
     assert said == f"jax {carried} abc"
-    worker = int((tmp_path / "build" / "record" / "full" / "worker").read_text())
+    worker = int((tmp_path / "build" / "gpu" / "checkpoints" / "full" / "worker").read_text())
     end = time.monotonic() + 20
     while running(worker):
         assert time.monotonic() < end
@@ -129,7 +129,7 @@ def test_a_rehearsal_keeps_apart_and_needs_no_gpu(carried, monkeypatch, tmp_path
         "out.mkdir(parents=True)\n(out / 'cifar10.npz').touch()\n"
     )
     call(monkeypatch, carried, "--width", "0.1")
-    assert not (tmp_path / "book").exists() and not (tmp_path / "build" / "record").exists()
+    assert not (tmp_path / "build" / "gpu" / "runs").exists()
     assert copied(tmp_path / "out") == [
         "rehearsal/begun/checkpoint-00003.npz",
         "rehearsal/runs.zip",
@@ -151,7 +151,7 @@ def test_what_the_machine_lacks_is_said(carried, monkeypatch, capsys, data, gpu_
     with pytest.raises(SystemExit) as caught:
         call(monkeypatch, carried)
     assert caught.value.code == 2 and said in capsys.readouterr().err
-    assert not (carried.parent / "book").exists()
+    assert not (carried.parent / "build" / "gpu" / "runs").exists()
 
 
 def running(number):
