@@ -15,7 +15,6 @@ from clr import Run
 from clr.__main__ import main
 from clr.training.sweeps import combinations, sweep, table
 
-pytest.importorskip("distributed")
 pytest.importorskip("papermill")
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = min((ROOT / "book" / "runs" / "budgets").glob("*.json"))
@@ -59,7 +58,8 @@ def begun(notebook: Path) -> list[str]:
     return sorted(path.read_text().splitlines()) if path.exists() else []
 
 
-def test_each_combination_is_executed_once_and_kept(notebook, tmp_path, capsys):
+def test_each_combination_is_executed_once_and_kept(notebook, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)  # On one machine it is not needed.
     ensure_event_loop()  # As who has executed a notebook before in this thread has one.
     grid = {"CLR_METHOD": ["triangular", "triangular2"], "SEED": [0, 1]}
     results = sweep(notebook, grid, tmp_path / "out", jobs=2)
@@ -129,8 +129,7 @@ def test_a_failed_execution_is_named_and_the_others_are_kept(notebook, tmp_path,
 
 
 def test_a_cluster_is_reached_by_its_address(notebook, tmp_path):
-    from distributed import LocalCluster
-
+    LocalCluster = pytest.importorskip("distributed").LocalCluster
     grid = {"CLR_METHOD": ["triangular", "bad"], "SEED": [0]}
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0"
@@ -140,6 +139,12 @@ def test_a_cluster_is_reached_by_its_address(notebook, tmp_path):
         with pytest.raises(RuntimeError, match="SEED=0: ValueError: there is no method 'bad'"):
             sweep(notebook, grid, tmp_path / "out", address=address)
     assert Run.load(tmp_path / "out" / "CLR_METHOD=triangular,SEED=0.json").experiment.seed == 0
+
+
+def test_a_cluster_without_dask_is_refused_with_the_remedy(notebook, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"on a cluster needs Dask: pip install distributed"):
+        sweep(notebook, {"SEED": [0]}, tmp_path / "out", address="tcp://127.0.0.1:1")
 
 
 def test_a_folder_belongs_to_one_notebook(notebook, tmp_path):
