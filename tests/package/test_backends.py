@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-from backends import BACKEND, TENSORFLOW
+from markers import BACKEND, TENSORFLOW
 
 IMPORT = """
 import sys

@@ -3,7 +3,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from backends import needs_steps_per_execution
+from markers import needs_steps_per_execution
 
 import clr
 from clr import CyclicLR

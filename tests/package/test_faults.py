@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from backends import TENSORFLOW
+from markers import TENSORFLOW
 from small_data import SMALL, subset
 
 from clr import CyclicLR, Run, train

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND, needs_steps_per_execution, needs_tensorflow
+from markers import BACKEND, needs_steps_per_execution, needs_tensorflow
 
 from clr import CyclicalLearningRate, CyclicLR, CyclicPolicy
 from clr.callback import AHEAD

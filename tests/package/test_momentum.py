@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from backends import needs_steps_per_execution
+from markers import needs_steps_per_execution
 
 from clr import CyclicLR, CyclicPolicy, OneCycleLearningRate, OneCycleLR, cycle_momentum
 

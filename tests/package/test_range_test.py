@@ -14,7 +14,7 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
-from backends import TENSORFLOW, needs_tensorflow
+from markers import TENSORFLOW, needs_tensorflow
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from clr.callback import CyclicLR

@@ -4,8 +4,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from backends import needs_steps_per_execution
 from keras import ops
+from markers import needs_steps_per_execution
 from reference import random_settings
 
 from clr import CyclicalLearningRate, CyclicPolicy

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND
+from markers import BACKEND
 from small_data import SMALL, subset
 
 from clr import (

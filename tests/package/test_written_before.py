@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from backends import needs_tensorflow
+from markers import needs_tensorflow
 from small_data import subset
 
 import clr
