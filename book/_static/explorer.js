@@ -155,7 +155,7 @@ model.fit(x[:n], y[:n], batch_size=${batch_size}, epochs=${epochs}, callbacks=[c
   function draw(set) {
     // One unit of the drawing is one pixel of the page: its letters are as large on a telephone.
     const { width, height } = svg.getBoundingClientRect();
-    const left = 56, right = width - 20, top = 44, bottom = height - 42;
+    const left = 56, right = width - 26, top = 44, bottom = height - 42;
     const x = (epoch) => left + ((right - left) * epoch) / set.epochs;
     const y = (value) => bottom - ((bottom - top) * value) / set.max_lr;
     const add = (tag, attributes, text = "") => {
