@@ -5,8 +5,9 @@ To add a reading, write a function from a `Curve` to two bounds, and enter it in
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ import numpy as np
 SKIP_FIRST = 10  # Steps not read: the average holds too few batches yet.
 SKIP_LAST = 1  # The point at which the loss blew up is not read either.
 FEWEST_POINTS = 5  # Fewer points are not read.
+SIGMA = 0.25  # Decades: the width of the Gaussian of `Curve.centred`.
+CLEAR = 5  # Times its noise: four are reached once in fifty tests of 300 steps, by chance.
+FEWEST_A_DECADE = 20  # With fewer steps around the descent, `edge` warns.
 
 
 def beta_per_point(beta: float, every: int) -> float:
@@ -51,6 +55,39 @@ class Way(NamedTuple):
     def begin(self) -> int:
         """Where the descent begins: the last point with at most a tenth of the way made."""
         return int(np.flatnonzero(self.made <= 0.1)[-1])
+
+
+class Centred(NamedTuple):
+    """A curve averaged without a lag, over the rate's logarithm.
+
+    Attributes:
+        lrs: The rates, one a point, without a rate of 0 and the last point.
+        x: Their decimal logarithms.
+        average: The averaged losses.
+        noise: How far the average strays by chance at each point, judged by how far the losses up
+            to there stray from one another.
+    """
+
+    lrs: np.ndarray
+    x: np.ndarray
+    average: np.ndarray
+    noise: np.ndarray
+
+
+class Bounds(NamedTuple):
+    """What a reading may return in place of two bounds: the two, and what else it has to say.
+
+    Attributes:
+        base_lr: Lower bound.
+        max_lr: Upper bound.
+        warning: Why the bounds should not be trusted as they are, and what to do.
+        marks: The rates that they were read from, by name, for a figure.
+    """
+
+    base_lr: float
+    max_lr: float
+    warning: str | None = None
+    marks: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -112,29 +149,75 @@ class Curve:
         Raises:
             ValueError: The curve is too short, or it never leaves its own noise.
         """
-        sign, verb = (-1, "climbs") if self.of == "accuracy" else (1, "falls")
+        self.require_points()
+        sign = -1 if self.of == "accuracy" else 1
         lrs, curve = np.array(self.lrs)[self.window], (sign * self.smoothed())[self.window]
-        if len(lrs) < FEWEST_POINTS:
-            raise ValueError(
-                f"The curve is too short to read: {len(self.lrs)} points, of which the first "
-                f"{self.skip_first} and the last are not read. It ended because: {self.stopped}. "
-                "Raise num_steps; if the loss diverged or was not finite, lower start_lr, and look "
-                "at the data for NaN."
-            )
         low = int(curve.argmin())
         # The plateau before the descent. Its median, as the average's first values stray.
         plateau = curve[: low // 2 + 1]
         start = float(np.median(plateau))
         noise = self.noise(len(plateau), low)
         if low < FEWEST_POINTS or start - curve[low] <= max(0.01 * abs(start), 4 * noise):
-            raise ValueError(
-                f"The {self.of} never {verb} beyond its own noise: from {sign * start:.4g} to "
-                f"{sign * curve[low]:.4g} at best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. "
-                "If the curve is flat, raise end_lr or num_steps; if it only gets worse, lower "
-                "start_lr. If neither helps, does the model learn at any rate?"
-            )
+            raise self.no_descent(lrs, sign * start, sign * curve[low])
         made = (start - curve[: low + 1]) / (start - curve[low])
         return Way(lrs[: low + 1], curve[: low + 1], made)
+
+    def centred(self) -> Centred:
+        """Returns the losses averaged over the rate's logarithm by a Gaussian: it does not lag.
+
+        Losses far above the plateau at the beginning count as twice the plateau. So the average
+        shows where the loss begins to rise, and not how far it will.
+        """
+        lrs, losses = np.array(self.lrs[:-SKIP_LAST]), np.array(self.values[:-SKIP_LAST])
+        losses, lrs = losses[lrs > 0], lrs[lrs > 0]  # A linear test may begin at a rate of 0.
+        plateau = np.median(losses[: max(1, len(losses) // 10)])
+        # Where losses can be negative, the plateau may be near 0: then as far up as they go down.
+        losses = np.minimum(losses, plateau + max(abs(plateau), plateau - losses.min()))
+        x = np.log10(lrs)
+        # Sums over hundredths of a decade, so that long and uneven curves are averaged as quickly.
+        at = np.round((x - x[0]) * 100).astype(int)
+        reach = round(300 * SIGMA)
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (100 * SIGMA)) ** 2)
+
+        def spread(weights: np.ndarray | None, kernel: np.ndarray) -> np.ndarray:
+            return np.convolve(np.bincount(at, weights), kernel)[reach + at]
+
+        total = spread(None, kernel)
+        # Of neighbours' differences, which a descent hardly adds to. The first few tell little.
+        seen = np.clip(np.arange(len(x)), min(30, len(x) - 1), None)
+        single = np.sqrt(np.cumsum(np.diff(losses) ** 2)[seen - 1] / seen / 2)
+        noise = single * np.sqrt(spread(None, kernel**2)) / total
+        return Centred(lrs, x, spread(losses, kernel) / total, noise)
+
+    def require_points(self) -> None:
+        """Checks that the curve is long enough.
+
+        Raises:
+            ValueError: It is not.
+        """
+        if len(self.lrs[self.window]) < FEWEST_POINTS:
+            raise ValueError(
+                f"The curve is too short to read: {len(self.lrs)} points, of which the first "
+                f"{self.skip_first} and the last are not read. It ended because: {self.stopped}. "
+                "Raise num_steps; if the loss diverged or was not finite, lower start_lr, and look "
+                "at the data for NaN."
+            )
+
+    def no_descent(self, lrs: np.ndarray, start: float, best: float) -> ValueError:
+        """Returns the error of a curve that never leaves its own noise.
+
+        Args:
+            lrs: The rates that were read.
+            start: The average at the beginning.
+            best: The average at its best.
+        """
+        verb = "climbs" if self.of == "accuracy" else "falls"
+        return ValueError(
+            f"The {self.of} never {verb} beyond its own noise: from {start:.4g} to {best:.4g} at "
+            f"best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. If the curve is flat, raise "
+            "end_lr or num_steps; if it only gets worse, lower start_lr. If neither helps, does "
+            "the model learn at any rate?"
+        )
 
 
 def steepest(curve: Curve) -> tuple[float, float]:
@@ -164,6 +247,67 @@ def accuracy(curve: Curve) -> tuple[float, float]:
     return way.lrs[way.begin], way.lrs[np.argmax(way.made >= 0.95)]
 
 
+def edge(curve: Curve) -> Bounds:
+    """Reads `max_lr` as a third of the rate at which the loss begins to rise again: the edge.
+
+    It is at most ten times the rate at which nine tenths of the descent are made, three times where
+    the test ended before an edge. `base_lr` is a tenth of `max_lr`.
+    """
+    curve.require_points()
+    lrs, x, average, noise = centred = curve.centred()
+    low = int(average.argmin())
+    # Half of the way in decades, so that a linear test has a plateau too.
+    start = float(np.median(average[x <= (x[0] + x[low]) / 2]))
+    depth = start - average[low]
+    if low < FEWEST_POINTS or depth <= max(0.01 * abs(start), CLEAR * noise[low]):
+        return _before_the_rise(curve, centred, start)
+    made = (start - average[: low + 1]) / depth
+    reach = lrs[np.argmax(made >= 0.9)]
+    marks = {"plateau": lrs[np.flatnonzero(made <= 0.1)[-1]], "reach": reach, "low": lrs[low]}
+    warnings = []
+    risen = low + np.flatnonzero(average[low:] >= average[low] + 0.1 * depth)
+    if len(risen) or curve.stopped in ("loss diverged", "loss not finite"):
+        marks["edge"] = lrs[risen[0] if len(risen) else -1]
+        max_lr = min(marks["edge"] / 3, 10 * reach)
+    else:
+        max_lr = min(lrs[-1] / 3, 3 * reach)
+        warnings.append(
+            f"The loss never rises again up to the last rate, {lrs[-1]:.1e}, so max_lr is a "
+            f"cautious guess. It ended because: {curve.stopped}. Test again with a higher end_lr, "
+            "and with data for all steps."
+        )
+    steps = curve.every * np.count_nonzero(abs(x - math.log10(reach)) <= 0.5)
+    if steps < FEWEST_A_DECADE:
+        warnings.append(
+            f"The test made {steps} steps in the decade around {reach:.1e}, where the loss falls: "
+            f"too few to trust max_lr. Raise num_steps {math.ceil(FEWEST_A_DECADE / steps)} times."
+        )
+    return Bounds(max_lr / 10, max_lr, " ".join(warnings) or None, marks)
+
+
+def _before_the_rise(curve: Curve, centred: Centred, start: float) -> Bounds:
+    """Returns bounds below the rise of a curve that is flat before it.
+
+    Raises:
+        ValueError: It does not rise, or it does so from its beginning on.
+    """
+    lrs, x, average, noise = centred
+    above = average - start
+    needed = np.maximum(0.1 * abs(start), CLEAR * noise)
+    rise = int(np.argmax(above > needed))  # 0 if there is none.
+    halfway = np.searchsorted(x, (x[0] + x[rise]) / 2)
+    if rise < FEWEST_POINTS or above[halfway] > needed[rise] / 4:
+        raise curve.no_descent(lrs, start, average.min())
+    max_lr = lrs[rise] / 3
+    warning = (
+        f"The loss never falls beyond its own noise, so max_lr is only a third of {lrs[rise]:.1e}, "
+        "where it begins to rise: a rate that trains, and perhaps not the best. The test may be "
+        "too short for this model: raise num_steps."
+    )
+    marks = {"plateau": lrs[halfway], "edge": lrs[rise]}
+    return Bounds(max_lr / 10, max_lr, warning, marks)
+
+
 def _bounds(way: Way, max_lr: float) -> tuple[float, float]:
     """Returns both bounds: `base_lr` where the loss begins to fall, at most `max_lr / 4`."""
     return min(way.lrs[way.begin], max_lr / 4), max_lr
@@ -187,13 +331,13 @@ class Reading(NamedTuple):
     """A way to read bounds off a curve.
 
     Attributes:
-        bounds: The function that reads `base_lr` and `max_lr`. It raises `ValueError` where the
-            curve holds no answer.
+        bounds: The function that reads `base_lr` and `max_lr`, as `Bounds` where it has more to
+            say. It raises `ValueError` where the curve holds no answer.
         source: Where the method comes from.
         of: Which curve it reads: `"loss"` or `"accuracy"`.
     """
 
-    bounds: Callable[[Curve], tuple[float, float]]
+    bounds: Callable[[Curve], tuple[float, float] | Bounds]
     source: str
     of: str = "loss"
 
@@ -204,6 +348,7 @@ READINGS = {
     "steepest": Reading(steepest, FASTAI.format("steep")),
     "valley": Reading(valley, FASTAI.format("valley")),
     "minimum": Reading(minimum, FASTAI.format("minimum")),
+    "edge": Reading(edge, "our own rule, from no paper; measured by benchmarks/bounds.py"),
     "accuracy": Reading(accuracy, SMITH, of="accuracy"),
 }
 DEFAULT = "valley"

@@ -1,9 +1,10 @@
 """What a range test found: it prints, suggests, plots and saves itself."""
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from clr import checks, plots
 from clr.files import json_text, read_json, write_atomically
-from clr.range_test.reading import DEFAULT, READINGS, Curve
+from clr.range_test.reading import DEFAULT, READINGS, Bounds, Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,12 +27,18 @@ class Suggestion:
         max_lr: Upper bound.
         method: How they were read.
         source: Where the method comes from.
+        warning: Why the bounds should not be trusted as they are, and what to do; `None` if there
+            is nothing to warn of.
+        marks: The rates that the bounds were read from, by name: of `"edge"`, `"plateau"` (its
+            end), `"reach"` (nine tenths of the descent made), `"low"` and `"edge"`.
     """
 
     base_lr: float
     max_lr: float
     method: str
     source: str
+    warning: str | None = None
+    marks: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def __iter__(self) -> Iterator[float]:
         return iter((self.base_lr, self.max_lr))
@@ -92,6 +99,11 @@ class RangeTest:
           once the descent has begun). Too high if a decade has fewer steps than the average spans.
         - `"valley"`: halfway along the longest descent (fastai's `valley`).
         - `"minimum"`: a tenth of the rate at which the loss is lowest (fastai's `minimum`).
+        - `"edge"`: a third of the rate at which the loss begins to rise again, and at most ten
+          times the rate at which nine tenths of its fall are made (our own rule, measured by
+          `benchmarks/bounds.py`). It reads every step but the last, averaged without a lag. Its
+          `base_lr` is a tenth of `max_lr`. It warns where the test ended before a rise, where it
+          had few steps, and where the loss only rises, after a plateau.
         - `"accuracy"`: where the accuracy has made 95 % of its climb: it slows, turns ragged or
           falls from there on (Smith's reading of the linear test).
 
@@ -106,30 +118,27 @@ class RangeTest:
         Raises:
             ValueError: The curve holds no answer: it is too short, flat, or never falls.
 
+        Warns:
+            UserWarning: The suggestion should not be trusted as it is; it says what to do.
+
         Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
         section 3.3; github.com/fastai/fastai, fastai/callback/schedule.py.
         """
-        checks.choice("method", method, tuple(READINGS))
-        reading = READINGS[method]
-        if reading.of == "accuracy" and self.accuracies is None:
-            raise ValueError(
-                f"`method={method!r}` needs a curve of accuracies, and there is none. Compile "
-                "the model with metrics=['accuracy'], or name another: "
-                "lr_range_test(metric=...)."
-            )
-        base_lr, max_lr = reading.bounds(self._curve(reading.of))
-        return Suggestion(float(base_lr), float(max_lr), method, reading.source)
+        suggestion = self._read(method)
+        if suggestion.warning is not None:
+            warnings.warn(suggestion.warning, stacklevel=2)
+        return suggestion
 
     def suggestions(self) -> dict[str, Suggestion]:
         """Returns what each reading of the loss suggests, by method: the dots that `plot` draws.
 
-        A method that finds no answer in the curve is left out.
+        A method that finds no answer in the curve is left out. Nothing is warned of.
         """
         found = {}
         for method, reading in READINGS.items():
             if reading.of == "loss":
                 with suppress(ValueError):
-                    found[method] = self.suggest(method)
+                    found[method] = self._read(method)
         return found
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -182,6 +191,26 @@ class RangeTest:
                 raise ValueError("a curve holds something other than numbers")
             result._touch_all()
         return result
+
+    def _read(self, method: str) -> Suggestion:
+        """Returns what `suggest` does, without a warning."""
+        checks.choice("method", method, tuple(READINGS))
+        reading = READINGS[method]
+        if reading.of == "accuracy" and self.accuracies is None:
+            raise ValueError(
+                f"`method={method!r}` needs a curve of accuracies, and there is none. Compile "
+                "the model with metrics=['accuracy'], or name another: "
+                "lr_range_test(metric=...)."
+            )
+        bounds = Bounds(*reading.bounds(self._curve(reading.of)))
+        return Suggestion(
+            float(bounds.base_lr),
+            float(bounds.max_lr),
+            method,
+            reading.source,
+            bounds.warning,
+            {name: float(lr) for name, lr in bounds.marks.items()},
+        )
 
     def _curve(self, of: str) -> Curve:
         """Returns the losses or the accuracies, ready to be read."""

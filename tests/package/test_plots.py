@@ -101,7 +101,7 @@ def test_range_test_plot_shows_raw_and_smoothed_losses_and_the_suggestions(ax):
     assert ax.get_xscale() == "log"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("learning rate", "loss")
     lines = {line.get_label().split(":")[0]: line for line in ax.lines}
-    assert list(lines) == ["batch", "smoothed", "steepest", "valley", "minimum"]
+    assert list(lines) == ["batch", "smoothed", "steepest", "valley", "minimum", "edge"]
     np.testing.assert_array_equal(lines["batch"].get_ydata(), result.losses[10:-1])
     np.testing.assert_array_equal(lines["smoothed"].get_ydata(), result.smoothed[10:-1])
     for method in ("steepest", "valley", "minimum"):
