@@ -65,12 +65,31 @@ def test_what_is_recorded_is_not_trained_again(recorded, monkeypatch):
     assert (recorded / "bounds" / f"{TINY.name}.json").read_text() == before
 
 
-def test_training_again_gives_the_same_scores(recorded):
+@pytest.fixture(scope="module")
+def trainer():
+    return bounds.Trainer(TINY)
+
+
+def test_training_again_gives_the_same_scores(recorded, trainer):
     """Within what the order of sums in threads can change."""
-    trainer = bounds.Trainer(TINY)
     for name, _, rates in [*bounds.contestants(TINY, trainer.range_test(0))][5:9]:
         trainer.score(1, rates)  # Leaves no trace.
         assert trainer.score(0, rates) == pytest.approx(rows(recorded)[name]["scores"][0], abs=2.5)
+
+
+def test_each_step_has_its_own_rate_and_each_training_the_first_weights_of_its_seed(trainer):
+    def moved(seed, rates):
+        trainer.score(seed, rates)
+        first = TINY.model(seed).get_weights()
+        pairs = zip(trainer.model.get_weights(), first, strict=True)
+        return max(abs(weights - before).max() for weights, before in pairs)
+
+    rates = np.zeros(TINY.steps)
+    assert moved(0, rates + 0.01) > 0.05
+    for seed in (0, 1):
+        assert moved(seed, rates) == 0
+    rates[-1] = 0.01
+    assert moved(0, rates) == pytest.approx(0.01, rel=0.5)  # A step of Adam.
 
 
 def test_a_reading_that_changed_is_trained_anew_and_nothing_else(recorded, monkeypatch):
