@@ -16,7 +16,7 @@ from clr.policies import CyclicPolicy, OneCyclePolicy
 AHEAD = 256  # Batches whose rates are computed together: one by one each takes twice as long.
 
 
-class RatesAhead(NamedTuple):
+class _RatesAhead(NamedTuple):
     """The rates of the batches to come, as numbers and as tensors."""
 
     batches: range = range(0)
@@ -50,7 +50,7 @@ class PolicyCallback(keras.callbacks.Callback):
         self._batches_at_epoch = 0
         self._batches_an_update = 1
         self._rate_set: float | None = None
-        self._ahead = RatesAhead()
+        self._ahead = _RatesAhead()
         self._end_was_checked = False
         self._release_momentum: Callable[[], None] | None = None
 
@@ -95,7 +95,7 @@ class PolicyCallback(keras.callbacks.Callback):
             # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
             self._rate_set = optimizers.rate(self.model.optimizer)
         self._batches_at_epoch = batches
-        self._ahead = RatesAhead()
+        self._ahead = _RatesAhead()
         if not self._end_was_checked:
             self._end_was_checked = True
             self._check_end(epoch)
@@ -146,7 +146,7 @@ class PolicyCallback(keras.callbacks.Callback):
                 f"or the other. Received: learning_rate={rate:g}"
             )
 
-    def _look_ahead(self, batch: int) -> RatesAhead:
+    def _look_ahead(self, batch: int) -> _RatesAhead:
         """Computes the rates of this batch and of those that follow it in the epoch."""
         end = batch + AHEAD
         if steps := self.params.get("steps"):
@@ -154,7 +154,7 @@ class PolicyCallback(keras.callbacks.Callback):
         rates = self.policy.rate(self._iteration(np.arange(batch, end)))
         dtype = self.model.optimizer.learning_rate.dtype
         tensors = keras.ops.unstack(keras.ops.convert_to_tensor(rates, dtype))
-        return RatesAhead(range(batch, end), rates.tolist(), tensors)
+        return _RatesAhead(range(batch, end), rates.tolist(), tensors)
 
     def _begin_cycle_if_asked(self) -> bool:
         if asked := self._reset_asked:
