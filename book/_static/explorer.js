@@ -155,16 +155,24 @@ model.fit(x[:n], y[:n], batch_size=${batch_size}, epochs=${epochs}, callbacks=[c
   function draw(set) {
     // One unit of the drawing is one pixel of the page: its letters are as large on a telephone.
     const { width, height } = svg.getBoundingClientRect();
-    const left = 56, right = width - 26, top = 44, bottom = height - 42;
-    const x = (epoch) => left + ((right - left) * epoch) / set.epochs;
+    const right = width - 26, top = 44, bottom = height - 42;
     const y = (value) => bottom - ((bottom - top) * value) / set.max_lr;
     const add = (tag, attributes, text = "") => {
       const element = svg.appendChild(document.createElementNS(svg.namespaceURI, tag));
       for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
       element.textContent = text;
+      return element;
     };
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+
+    // The reader's font decides how much room the rates beside the axis need.
+    const step = nice(set.max_lr / 5);
+    const ticks = Array.from({ length: Math.floor((set.max_lr / step) * (1 + 1e-9)) + 1 }, (_, k) => k * step);
+    const labels = ticks.map((tick) => add("text", { class: "y", y: y(tick) + 4 }, short(tick)));
+    const left = 9 + Math.max(...labels.map((label) => label.getComputedTextLength()));
+    for (const label of labels) label.setAttribute("x", left - 7);
+    const x = (epoch) => left + ((right - left) * epoch) / set.epochs;
 
     // Marks under the axis stand where cycles end, or at every second, fifth, ... end if those are many.
     const unit = set.policy === "one_cycle" || set.cycle > set.epochs ? 1 : set.cycle;
@@ -180,14 +188,10 @@ model.fit(x[:n], y[:n], batch_size=${batch_size}, epochs=${epochs}, callbacks=[c
         add("text", { class: "cycle", x: x(epoch - set.cycle / 2), y: top - 6 }, String(epoch / set.cycle));
       }
     }
-    const step = nice(set.max_lr / 5);
-    for (let k = 0; k * step <= set.max_lr * (1 + 1e-9); k += 1) {
-      add("line", { class: "grid", x1: left, x2: right, y1: y(k * step), y2: y(k * step) });
-      add("text", { class: "y", x: left - 7, y: y(k * step) + 4 }, short(k * step));
-    }
+    for (const tick of ticks) add("line", { class: "grid", x1: left, x2: right, y1: y(tick), y2: y(tick) });
     add("text", { class: "name", x: 0, y: 14 }, "learning rate");
-    add("text", { class: "name end", x: width, y: 14 }, unit === set.cycle ? "cycle" : "");
-    add("text", { class: "name end", x: width, y: height - 5 }, `epoch, of ${many(set.steps, "iteration")}`);
+    add("text", { class: "name end", x: width - 1, y: 14 }, unit === set.cycle ? "cycle" : "");
+    add("text", { class: "name end", x: width - 1, y: height - 5 }, `epoch, of ${many(set.steps, "iteration")}`);
     const points = drawn(set).map((i) => `${x(i / set.steps)},${y(rate(set, i))}`);
     add("polyline", { class: "rate", points: points.join(" ") });
     svg.setAttribute("aria-label", `The learning rate of the policy ${set.policy} over ` +
