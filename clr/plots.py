@@ -53,7 +53,15 @@ def policy(
         iterations: How many iterations to draw. Defaults to four cycles.
         ax: Axes to draw into. Defaults to new ones.
         **line: Passed to `Axes.plot`, such as `label`.
+
+    Raises:
+        TypeError: `policy` is `None`, as a callback's is that spans `fit`, before `fit`.
     """
+    if policy is None:
+        raise TypeError(
+            "`policy` must be a policy. A callback that spans `fit` has one only after the first "
+            "epoch began: draw it then, or name its length. Received: policy=None"
+        )
     i = np.arange(4 * policy.cycle_length + 1 if iterations is None else iterations)
     return rates(policy.rate(i), ax, **line)
 

@@ -7,7 +7,7 @@ callbacks call it with Python numbers, the plots with NumPy arrays, the schedule
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,15 +112,23 @@ class CyclicPolicy:
         swing = self.max_momentum - self.base_momentum
         return self.max_momentum - swing * self._height(iteration, xp, dtype)
 
+    def cycles_before(self, iteration: int) -> int:
+        """Returns how many whole cycles lie before an iteration."""
+        return iteration // self.cycle_length
+
     def _height(self, iteration: Any, xp: Any, dtype: str) -> Any:
         """Returns how far above its lower bound the rate is, as a share of the amplitude."""
-        up, length = self.step_size, self.cycle_length
-        place, cycle = iteration % length, iteration // length + 1
+        place, up, length, cycle = self._find(iteration, xp)
         rising = place <= up
         fraction = xp.array(xp.where(rising, place, length - place), dtype=dtype) / xp.array(
             xp.where(rising, up, length - up), dtype=dtype
         )
         return fraction * self._scale(iteration, cycle, xp, dtype)
+
+    def _find(self, iteration: Any, xp: Any) -> tuple[Any, Any, Any, Any]:
+        """Returns the place in the cycle, the cycle's rise and length, and its number from 1."""
+        length = self.cycle_length
+        return iteration % length, self.step_size, length, iteration // length + 1
 
     def _scale(self, iteration: Any, cycle: Any, xp: Any, dtype: str) -> Any:
         if self.scale_fn is not None:
@@ -134,6 +142,82 @@ class CyclicPolicy:
             # gamma is so near to 1 that in single precision its logarithm would be noise.
             return xp.exp(xp.array(iteration, dtype=dtype) * math.log(self.gamma))
         return 1.0
+
+
+@dataclass(frozen=True)
+class WholeCyclesPolicy(CyclicPolicy):
+    """A `CyclicPolicy` of so many whole cycles over so many iterations, whether they divide or not.
+
+    The lengths of two cycles differ by at most one iteration: the longer cycles come first. In a
+    cycle of odd length, the fall takes one iteration more than the rise. Each cycle starts at
+    `base_lr` and reaches `max_lr`. Short cycles follow after `total_steps`.
+
+    Args:
+        cycles: The number of cycles, at least 1. Defaults to `1`.
+        total_steps: Iterations of all cycles together, at least two a cycle. Defaults to `2`.
+        **others: Those of `CyclicPolicy`, except `step_size` and `step_size_down`.
+
+    Attributes:
+        step_size: Iterations in which the rate rises, in a short cycle.
+        step_size_down: Iterations in which the rate falls, in a short cycle.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: A bad argument, or fewer than two iterations a cycle.
+    """
+
+    step_size: int = field(init=False, default=1)
+    step_size_down: int | None = field(init=False, default=1)
+    cycles: int = 1
+    total_steps: int = 2
+
+    @classmethod
+    def like(cls, policy: CyclicPolicy, cycles: int, total_steps: int) -> "WholeCyclesPolicy":
+        """Returns whole cycles with another policy's bounds, mode and momenta.
+
+        Args:
+            policy: The other policy. Its step sizes are not used.
+            cycles: The number of cycles.
+            total_steps: Iterations of all cycles together.
+        """
+        taken = {f.name: getattr(policy, f.name) for f in fields(CyclicPolicy)}
+        del taken["step_size"], taken["step_size_down"]
+        return cls(**taken, cycles=cycles, total_steps=total_steps)
+
+    def __post_init__(self) -> None:
+        """Checks the arguments and finds the short cycle's step sizes."""
+        cycles = checks.count("cycles", self.cycles)
+        total = checks.count("total_steps", self.total_steps)
+        if total < 2 * cycles:
+            raise ValueError(
+                "`cycles` must leave each cycle two iterations or more: it can be at most half of "
+                f"the training's {total}. Received: cycles={cycles!r}, total_steps={total!r}"
+            )
+        length = total // cycles
+        found = (cycles, total, length // 2, length - length // 2)
+        names = ("cycles", "total_steps", "step_size", "step_size_down")
+        for name, value in zip(names, found, strict=True):
+            object.__setattr__(self, name, value)
+        super().__post_init__()
+
+    @property
+    def cycle_length(self) -> int:
+        """Iterations in a short cycle: the last one is."""
+        return self.total_steps // self.cycles
+
+    def cycles_before(self, iteration: int) -> int:
+        """Returns how many whole cycles lie before an iteration."""
+        return int(self._find(iteration, np)[3]) - 1
+
+    def _find(self, iteration: Any, xp: Any) -> tuple[Any, Any, Any, Any]:
+        short, number_of_long = divmod(self.total_steps, self.cycles)
+        end_of_long = number_of_long * (short + 1)
+        is_long = iteration < end_of_long
+        zero = 0 * iteration  # Of the iteration's type: TensorFlow mixes no two types of integer.
+        length = xp.where(is_long, zero + short + 1, zero + short)
+        past = xp.where(is_long, iteration, iteration - end_of_long)
+        cycle = past // length + xp.where(is_long, zero, zero + number_of_long) + 1
+        return past % length, length // 2, length, cycle
 
 
 class Phase(NamedTuple):
@@ -218,6 +302,10 @@ class OneCyclePolicy:
     def cycle_length(self) -> int:
         """Iterations in the one cycle."""
         return self.total_steps
+
+    def cycles_before(self, iteration: int) -> int:
+        """Returns how many times the cycle's length lies before an iteration."""
+        return iteration // self.total_steps
 
     def rate(self, iteration: Any, xp: Any = np, dtype: str = "float64") -> Any:
         """Returns the rate at an iteration: the formula.

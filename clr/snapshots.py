@@ -26,7 +26,8 @@ class Snapshots(keras.callbacks.Callback):
     ```
 
     Weights are kept at the first epoch's end after a cycle's, which is the same moment if
-    `step_size` is a whole number of epochs.
+    `step_size` is a whole number of epochs. The last of a `CyclicLR(cycles=n)` ends with training.
+    In a new `fit` of such a callback, a cycle's weights replace those of the same number.
 
     Args:
         cycle: The callback that sets the rate; stands before this one in the list.
@@ -50,11 +51,24 @@ class Snapshots(keras.callbacks.Callback):
         self.cycle = cycle
         self.folder = None if folder is None else Path(folder)
         self.weights: dict[int, list[np.ndarray]] = {}
+        self._done: int | None = None
         if self.folder is not None:
             check_writable(self.folder)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Reads the snapshots of the cycles that a resumed training has behind it."""
+        """Forgets how many cycles a former training run had."""
+        self._done = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Reads the snapshots of the cycles that a resumed run has behind it, before its first."""
+        if self._done is not None:
+            return
+        if self.cycle.policy is None:
+            raise ValueError(
+                "`cycle` must stand before Snapshots in the list of callbacks, because it finds "
+                "the length of its cycles there. "
+                f"Received: callbacks of which cycle={self.cycle!r} is not an earlier one"
+            )
         self._done = self.cycle.cycles_done()
         for path in sorted(self.folder.glob("snapshot-*.npz")) if self.folder else ():
             number = int(re.findall(r"\d+", path.stem)[-1])

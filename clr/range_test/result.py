@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clr import checks, plots
+from clr.callback import CyclicLR, OneCycleLR
 from clr.files import json_text, read_json, write_atomically
 from clr.range_test.reading import DEFAULT, READINGS, Bounds, Curve
 
@@ -124,10 +125,55 @@ class RangeTest:
         Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
         section 3.3; github.com/fastai/fastai, fastai/callback/schedule.py.
         """
-        suggestion = self._read(method)
-        if suggestion.warning is not None:
-            warnings.warn(suggestion.warning, stacklevel=2)
-        return suggestion
+        return self._suggest(method, stacklevel=3)
+
+    def one_cycle(self, *, method: str = DEFAULT, **kwargs: Any) -> OneCycleLR:
+        """Returns a `OneCycleLR` with the suggested `max_lr`. It spans the `fit` it is in.
+
+        ```python
+        model.fit(x, y, batch_size=64, epochs=20, callbacks=[result.one_cycle()])
+        ```
+
+        Args:
+            method: As for `suggest`. Defaults to `"valley"`.
+            **kwargs: Arguments of `OneCycleLR`. With `max_lr`, the curve is not read.
+
+        Raises:
+            TypeError: As `OneCycleLR` raises it.
+            ValueError: As `suggest` and `OneCycleLR` raise it.
+
+        Warns:
+            UserWarning: As `suggest` warns.
+        """
+        if "max_lr" not in kwargs:
+            kwargs["max_lr"] = self._suggest(method, stacklevel=3).max_lr
+        return OneCycleLR(**kwargs)
+
+    def cyclic_lr(self, cycles: int = 2, *, method: str = DEFAULT, **kwargs: Any) -> CyclicLR:
+        """Returns a `CyclicLR` with the suggested bounds. Its cycles span the `fit` it is in.
+
+        ```python
+        model.fit(x, y, batch_size=64, epochs=20, callbacks=[result.cyclic_lr(cycles=4)])
+        ```
+
+        Args:
+            cycles: The number of cycles. Not used if you pass `step_size`. Defaults to `2`.
+            method: As for `suggest`. Defaults to `"valley"`.
+            **kwargs: Arguments of `CyclicLR`. With `base_lr` and `max_lr`, the curve is not read.
+
+        Raises:
+            TypeError: As `CyclicLR` raises it.
+            ValueError: As `suggest` and `CyclicLR` raise it.
+
+        Warns:
+            UserWarning: As `suggest` warns.
+        """
+        if not {"base_lr", "max_lr"} <= kwargs.keys():
+            base_lr, max_lr = self._suggest(method, stacklevel=3)
+            kwargs = {"base_lr": base_lr, "max_lr": max_lr, **kwargs}
+        if kwargs.get("step_size") is None:
+            kwargs["cycles"] = cycles
+        return CyclicLR(**kwargs)
 
     def suggestions(self) -> dict[str, Suggestion]:
         """Returns what each reading of the loss suggests, by method: the dots that `plot` draws.
@@ -191,6 +237,13 @@ class RangeTest:
                 raise ValueError("a curve holds something other than numbers")
             result._touch_all()
         return result
+
+    def _suggest(self, method: str, stacklevel: int) -> Suggestion:
+        """Returns what `suggest` does, and warns as it does."""
+        suggestion = self._read(method)
+        if suggestion.warning is not None:
+            warnings.warn(suggestion.warning, stacklevel=stacklevel)
+        return suggestion
 
     def _read(self, method: str) -> Suggestion:
         """Returns what `suggest` does, without a warning."""

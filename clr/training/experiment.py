@@ -196,8 +196,16 @@ def rates_of(setter: Setter, iterations: int) -> np.ndarray:
     Args:
         setter: What `Experiment.learning_rate` returned.
         iterations: How many.
+
+    Raises:
+        ValueError: A callback without a length of its own, before `fit`.
     """
     if isinstance(setter, PolicyCallback):
+        if setter.policy is None:
+            raise ValueError(
+                "`setter` must have a length: a step_size or total_steps. "
+                f"Received: setter={setter!r} with policy=None"
+            )
         return setter.policy.rate(np.arange(iterations))
     if isinstance(setter, float):
         return np.full(iterations, setter)
