@@ -16,11 +16,13 @@ PAIRS = [
 ]
 # A schedule can't cycle the momentum of the optimizer that it is part of.
 OWN = {
-    clr.CyclicLR: {"cycle_momentum": False},
+    clr.CyclicLR: {"cycle_momentum": False, "cycles": None},
     clr.CyclicalLearningRate: {},
     clr.OneCycleLR: {"cycle_momentum": True},
     clr.OneCycleLearningRate: {},
 }
+# A callback knows the length of the `fit` it is in, and takes it where no other is given.
+FROM_FIT = {clr.CyclicLR: {"step_size": None}, clr.OneCycleLR: {"total_steps": None}}
 LEFT_OUT = {clr.CyclicalLearningRate: {"base_momentum", "max_momentum"}}
 
 
@@ -31,13 +33,18 @@ def arguments(of) -> dict:
 @pytest.mark.parametrize("policy, user", PAIRS)
 def test_names_order_and_defaults_are_the_policys(policy, user):
     expected = [
-        (name, default)
+        (name, FROM_FIT.get(user, {}).get(name, default))
         for name, default in arguments(policy).items()
         if name not in LEFT_OUT.get(user, ())
     ]
     found = [(name, d) for name, d in arguments(user).items() if name not in OWN[user]]
     assert found == expected
     assert {name: arguments(user)[name] for name in OWN[user]} == OWN[user]
+
+
+def test_a_new_argument_comes_last_so_that_older_scripts_mean_what_they_did():
+    assert list(arguments(clr.CyclicLR))[-1] == "cycles"
+    assert clr.CyclicLR().policy == clr.CyclicPolicy()
 
 
 @pytest.mark.parametrize("policy, user", PAIRS)
