@@ -1,5 +1,6 @@
 """What is asked of a Keras optimizer: its rate, its count of updates, the optimizer inside."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -32,6 +33,13 @@ def require_fixed_rate(optimizer: Any, needed_by: str, remedy: str) -> None:
 def rate(optimizer: Any) -> float:
     """Returns the rate in force, read back from the device."""
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def default_rate(optimizer: Any) -> float | None:
+    """Returns the rate that an optimizer of this kind has if none is named, where it has one."""
+    arguments = inspect.signature(type(inner(optimizer))).parameters
+    default = getattr(arguments.get("learning_rate"), "default", None)
+    return default if isinstance(default, float) else None
 
 
 def set_rate(model: keras.Model, value: Any) -> None:

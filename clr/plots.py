@@ -125,7 +125,7 @@ def range_test(result: Any, ax: "Axes | None" = None) -> "Axes":
         label = f"{method}: {found.base_lr:.1e} to {found.max_lr:.1e}"
         height = np.interp(found.max_lr, lrs, curve)
         ax.plot(found.max_lr, height, "o", color=f"C{colour}", label=label)
-        if method == result.DEFAULT_METHOD:
+        if method == result.default_method:
             ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
     if len(curve):
         # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.

@@ -101,6 +101,9 @@ class Curve:
         beta: Weight of the past, per training step, in the moving average.
         every: Training steps from one point to the next.
         stopped: Why the test ended.
+        default_lr: The rate that the optimizer has if none is named, if that is known.
+        trials: The highest rate of each short training and the loss after it, as `trials` reads
+            them.
     """
 
     lrs: Sequence[float]
@@ -109,6 +112,8 @@ class Curve:
     beta: float
     every: int
     stopped: str
+    default_lr: float | None = None
+    trials: Sequence[tuple[float, float]] = ()
 
     @property
     def skip_first(self) -> int:
@@ -220,6 +225,11 @@ class Curve:
         )
 
 
+def near(loss: float, best: float) -> bool:
+    """Tells whether the loss after a trial is within a tenth of the best one."""
+    return not math.isfinite(best) or loss <= best + 0.1 * abs(best)
+
+
 def steepest(curve: Curve) -> tuple[float, float]:
     """Reads `max_lr` where the loss falls fastest over the rate's logarithm."""
     way = curve.way()
@@ -282,7 +292,49 @@ def edge(curve: Curve) -> Bounds:
             f"The test made {steps} steps in the decade around {reach:.1e}, where the loss falls: "
             f"too few to trust max_lr. Raise num_steps {math.ceil(FEWEST_A_DECADE / steps)} times."
         )
+    warnings += _of_the_scale(curve, max_lr)
     return Bounds(max_lr / 10, max_lr, " ".join(warnings) or None, marks)
+
+
+def trials(curve: Curve) -> Bounds:
+    """Reads `max_lr` as the lowest rate whose trial ended within a tenth of the best one's loss.
+
+    `base_lr` is a tenth of it.
+    """
+    if not curve.trials:
+        raise ValueError(
+            "There were no trials. Test again with `trials` above 0, with more data or steps, and "
+            "with a function that makes the data where they can be passed through only once."
+        )
+    tried = dict(curve.trials)
+    start, best = tried.pop(0.0), min(tried.values(), default=math.inf)
+    if not best < start:
+        raise ValueError(
+            f"None of the trials, between rates {min(tried):.1e} and {max(tried):.1e}, lowered the "
+            f"loss on data held back: from {start:.4g} to {best:.4g} at best. Does the model learn "
+            "at any rate? If it learns slowly, raise num_steps."
+        )
+    max_lr = min(lr for lr, loss in tried.items() if near(loss, best))
+    ends = {min(tried): "lower", max(tried): "higher"}
+    end = ends.get(min(tried, key=tried.__getitem__))
+    warnings = _of_the_scale(curve, max_lr)
+    if end is not None:
+        warnings.append(
+            f"Of {len(tried)} trials the one at the {end[:-2]}est rate was the best, so a {end} "
+            f"rate than {max_lr:.1e} may be better still. Test again with more `trials`."
+        )
+    return Bounds(max_lr / 10, max_lr, " ".join(warnings) or None)
+
+
+def _of_the_scale(curve: Curve, max_lr: float) -> list[str]:
+    """Returns a warning if a rate is so low that the inputs are hardly scaled."""
+    if curve.default_lr is None or max_lr >= curve.default_lr / 100:
+        return []
+    return [
+        f"max_lr={max_lr:.1e} is less than a hundredth of the optimizer's own default, "
+        f"{curve.default_lr:.1e}. Inputs or targets may not be scaled: bring them to a mean of 0 "
+        "and a standard deviation of 1, and test again."
+    ]
 
 
 def _before_the_rise(curve: Curve, centred: Centred, start: float) -> Bounds:
@@ -299,10 +351,12 @@ def _before_the_rise(curve: Curve, centred: Centred, start: float) -> Bounds:
     if rise < FEWEST_POINTS or above[halfway] > needed[rise] / 4:
         raise curve.no_descent(lrs, start, average.min())
     max_lr = lrs[rise] / 3
+    if curve.default_lr is not None:
+        max_lr = min(max_lr, 10 * curve.default_lr)
     warning = (
-        f"The loss never falls beyond its own noise, so max_lr is only a third of {lrs[rise]:.1e}, "
-        "where it begins to rise: a rate that trains, and perhaps not the best. The test may be "
-        "too short for this model: raise num_steps."
+        f"The loss never falls beyond its own noise, and begins to rise at {lrs[rise]:.1e}. So "
+        f"max_lr={max_lr:.1e} is a rate that trains, and perhaps not the best. The test may be too "
+        "short for this model: raise num_steps."
     )
     marks = {"plateau": lrs[halfway], "edge": lrs[rise]}
     return Bounds(max_lr / 10, max_lr, warning, marks)
@@ -350,6 +404,7 @@ READINGS = {
     "minimum": Reading(minimum, FASTAI.format("minimum")),
     "edge": Reading(edge, "our own rule, from no paper; measured by benchmarks/bounds.py"),
     "accuracy": Reading(accuracy, SMITH, of="accuracy"),
+    "trials": Reading(trials, "our own second look; measured by benchmarks/bounds.py", of="trials"),
 }
-DEFAULT = "valley"
+DEFAULT = "edge"
 SOURCES = {method: reading.source for method, reading in READINGS.items()}

@@ -1,10 +1,11 @@
 """What a range test found: it prints, suggests, plots and saves itself."""
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,11 @@ class RangeTest:
         stopped: Why it ended: `"end_lr reached"`, `"loss diverged"`, `"loss not finite"` or
             `"data ended"`.
         rewound: Whether the data are as they were, too; see `lr_range_test`.
-        config: The arguments in force, and the names of model and optimizer.
+        config: The arguments in force, the names of model and optimizer, and the rate that such an
+            optimizer has if none is named.
+        trials: The trials, in the order they were made, as `[rate, loss]`: the highest rate of a
+            short training, and the loss afterwards on batches held back, `None` where it was not
+            finite. The first, at rate 0, is the loss without any training. `None` without trials.
     """
 
     lrs: list[float]
@@ -69,9 +74,9 @@ class RangeTest:
     stopped: str
     rewound: bool
     config: dict[str, Any]
+    trials: list[tuple[float, float | None]] | None = None
 
     FORMAT = "clr-range-test/1"
-    DEFAULT_METHOD = DEFAULT
 
     def __repr__(self) -> str:
         reach = f"from {self.lrs[0]:.1e} to {self.lrs[-1]:.1e}" if self.lrs else "none finite"
@@ -91,10 +96,18 @@ class RangeTest:
         """The points that are read, without the first ten steps and the last point."""
         return self._curve("loss").window
 
-    def suggest(self, method: str = DEFAULT) -> Suggestion:
-        """Returns bounds for `CyclicLR`, read off the smoothed curve: `CyclicLR(*suggestion, ...)`.
+    @property
+    def default_method(self) -> str:
+        """How `suggest` reads the bounds if it is not told how."""
+        return self._read_default().method
 
-        The first ten steps and the last point are not read. `max_lr` is, by method:
+    def suggest(self, method: str | None = None) -> Suggestion:
+        """Returns bounds for `CyclicLR` and `OneCycleLR`: `base_lr, max_lr = result.suggest()`.
+
+        `max_lr` is, by method:
+
+        - `"trials"`: the lowest rate whose trial ended within a tenth of the best one's loss. Its
+          `base_lr` is a tenth of `max_lr`. It warns where the best trial was the last one made.
 
         - `"steepest"`: where the loss falls fastest over the rate's logarithm (fastai's `steep`,
           once the descent has begun). Too high if a decade has fewer steps than the average spans.
@@ -108,13 +121,14 @@ class RangeTest:
         - `"accuracy"`: where the accuracy has made 95 % of its climb: it slows, turns ragged or
           falls from there on (Smith's reading of the linear test).
 
-        `base_lr` is where the curve has made a tenth of its way: the loss begins to fall, the
-        accuracy to climb. Where that is near to a loss method's `max_lr`, or above, it is a quarter
-        of `max_lr` instead, Smith's rule of thumb.
+        The other methods do not read the first ten steps and the last point. Their `base_lr` is
+        where the curve has made a tenth of its way: the loss begins to fall, the accuracy to climb.
+        Where that is near to a loss method's `max_lr`, or above, it is a quarter of `max_lr`
+        instead, Smith's rule of thumb.
 
         Args:
-            method: One of these. Defaults to `"valley"`, as fastai's does: it differs least from
-                run to run.
+            method: One of these. Defaults to `"trials"` where there were any and one of them
+                learned, and else to `"edge"`.
 
         Raises:
             ValueError: The curve holds no answer: it is too short, flat, or never falls.
@@ -127,7 +141,7 @@ class RangeTest:
         """
         return self._suggest(method, stacklevel=3)
 
-    def one_cycle(self, *, method: str = DEFAULT, **kwargs: Any) -> OneCycleLR:
+    def one_cycle(self, *, method: str | None = None, **kwargs: Any) -> OneCycleLR:
         """Returns a `OneCycleLR` with the suggested `max_lr`. It spans the `fit` it is in.
 
         ```python
@@ -135,7 +149,7 @@ class RangeTest:
         ```
 
         Args:
-            method: As for `suggest`. Defaults to `"valley"`.
+            method: As for `suggest`.
             **kwargs: Arguments of `OneCycleLR`. With `max_lr`, the curve is not read.
 
         Raises:
@@ -149,7 +163,7 @@ class RangeTest:
             kwargs["max_lr"] = self._suggest(method, stacklevel=3).max_lr
         return OneCycleLR(**kwargs)
 
-    def cyclic_lr(self, cycles: int = 2, *, method: str = DEFAULT, **kwargs: Any) -> CyclicLR:
+    def cyclic_lr(self, cycles: int = 2, *, method: str | None = None, **kwargs: Any) -> CyclicLR:
         """Returns a `CyclicLR` with the suggested bounds. Its cycles span the `fit` it is in.
 
         ```python
@@ -158,7 +172,7 @@ class RangeTest:
 
         Args:
             cycles: The number of cycles. Not used if you pass `step_size`. Defaults to `2`.
-            method: As for `suggest`. Defaults to `"valley"`.
+            method: As for `suggest`.
             **kwargs: Arguments of `CyclicLR`. With `base_lr` and `max_lr`, the curve is not read.
 
         Raises:
@@ -182,7 +196,7 @@ class RangeTest:
         """
         found = {}
         for method, reading in READINGS.items():
-            if reading.of == "loss":
+            if reading.of != "accuracy":
                 with suppress(ValueError):
                     found[method] = self._read(method)
         return found
@@ -238,12 +252,22 @@ class RangeTest:
             result._touch_all()
         return result
 
-    def _suggest(self, method: str, stacklevel: int) -> Suggestion:
+    def _suggest(self, method: str | None, stacklevel: int) -> Suggestion:
         """Returns what `suggest` does, and warns as it does."""
-        suggestion = self._read(method)
+        suggestion = self._read_default() if method is None else self._read(method)
         if suggestion.warning is not None:
             warnings.warn(suggestion.warning, stacklevel=stacklevel)
         return suggestion
+
+    def _read_default(self) -> Suggestion:
+        """Returns what the trials say, or else the curve, and then why not the trials."""
+        try:
+            return self._read("trials")
+        except ValueError as error:
+            found = self._read(DEFAULT)
+            if self.trials is None:
+                return found
+            return replace(found, warning=" ".join(filter(None, [str(error), found.warning])))
 
     def _read(self, method: str) -> Suggestion:
         """Returns what `suggest` does, without a warning."""
@@ -267,7 +291,7 @@ class RangeTest:
 
     def _curve(self, of: str) -> Curve:
         """Returns the losses or the accuracies, ready to be read."""
-        values = self.losses if of == "loss" else self.accuracies
+        values = self.accuracies if of == "accuracy" else self.losses
         return Curve(
             self.lrs,
             [] if values is None else values,
@@ -275,6 +299,8 @@ class RangeTest:
             beta=self.config["beta"],
             every=self.config["validation_every"] or 1,
             stopped=self.stopped,
+            default_lr=self.config.get("default_lr"),
+            trials=[(lr, math.inf if loss is None else loss) for lr, loss in self.trials or []],
         )
 
     def _touch_all(self) -> None:

@@ -11,13 +11,14 @@ import keras
 import numpy as np
 
 from clr import checks, optimizers
+from clr.range_test import trials as second_look
 from clr.range_test.batches import build, is_arrays, is_built, one_batch, passes, reshuffles
 from clr.range_test.reading import SKIP_FIRST, Average, beta_per_point
 from clr.range_test.result import RangeTest
 from clr.range_test.undoing import model_kept, random_states_kept
 
 SCHEDULES = ("exponential", "linear")
-FEWEST_STEPS = 300  # By default; over the default eleven decades, 27 to a decade.
+FEWEST_STEPS = 200  # By default; over the default eight decades, 25 to a decade.
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Settings:
     validation_every: int | None
     batch_size: int | None
     metric: str | None
+    trials: int | None
 
     def steps(self, epoch: int | None) -> int:
         """Returns the steps from `start_lr` to `end_lr`.
@@ -63,7 +65,7 @@ def lr_range_test(
     class_weight: dict[int, float] | None = None,
     batch_size: int | None = None,
     shuffle: bool = True,
-    start_lr: float = 1e-10,
+    start_lr: float = 1e-7,
     end_lr: float = 1e1,
     num_steps: int | None = None,
     epochs: int | None = None,
@@ -73,16 +75,20 @@ def lr_range_test(
     validation_data: Any = None,
     validation_every: int | None = None,
     metric: str | None = None,
+    trials: int | None = None,
     verbose: int = 1,
 ) -> RangeTest:
     """Trains with a rate that rises batch by batch, records the loss, and puts everything back.
 
     ```python
-    result = lr_range_test(model, x_train, y_train, batch_size=64)
-    result.plot()
-    base_lr, max_lr = result.suggest()
-    model.fit(x_train, y_train, callbacks=[CyclicLR(base_lr, max_lr, step_size=2000)])
+    result = lr_range_test(model, x, y, batch_size=64)
+    model.fit(x, y, batch_size=64, epochs=20, callbacks=[result.one_cycle()])
     ```
+
+    Then come a few short trainings, the trials: one cycle each, up to the rate that was read off
+    the curve and by half decades up or down from there, until the loss on batches held back rises.
+    They show what the curve can't: a rate at which a small set is overfitted, or a network that
+    learns too slowly for the test to see it.
 
     Afterwards, also if an exception or Ctrl-C ended the test early, the model is bit for bit as it
     was: weights, seeds of dropout and augmentation, metrics, the optimizer's slots, count and
@@ -107,9 +113,9 @@ def lr_range_test(
         batch_size: Examples in a batch, if `x` is arrays. Use that of the training to come: the
             bounds depend on it. Defaults to Keras's 32.
         shuffle: Whether to shuffle arrays' examples or a `PyDataset`'s batches before each pass.
-        start_lr: The first batch's rate. Defaults to `1e-10`.
+        start_lr: The first batch's rate. Defaults to `1e-7`.
         end_lr: The last batch's rate. Defaults to `10.0`.
-        num_steps: Batches from `start_lr` to `end_lr`. Defaults to one epoch's, or 300 if that is
+        num_steps: Batches from `start_lr` to `end_lr`. Defaults to one epoch's, or 200 if that is
             more, or the epoch's length is unknown.
         epochs: Length of the test in epochs, in place of `num_steps`. Smith takes a few.
         schedule: `"exponential"`, each rate a fixed multiple of the one before (default), or
@@ -124,6 +130,10 @@ def lr_range_test(
         validation_every: Steps from one validation to the next; goes with `validation_data`.
         metric: The compiled metric to record as accuracy, such as `"categorical_accuracy"`.
             Defaults to the first with `acc` in its name, if any.
+        trials: How many short trainings there may be after the test; three or four are the rule.
+            Each has a third as many steps as the test. 0 for none. Defaults to 6, where the data
+            can be passed through more than once and are enough to hold some back; batches of a
+            `tf.data.Dataset` are kept in memory meanwhile.
         verbose: 1 for a progress bar (default), 2 for one line at the end, 0 for nothing.
 
     Returns:
@@ -149,11 +159,16 @@ def lr_range_test(
         validation_every=_count_or_none("validation_every", validation_every),
         batch_size=_count_or_none("batch_size", batch_size),
         metric=metric,
+        trials=_count_or_none("trials", trials, minimum=0),
     )
     _check(model, x, settings, validation_data)
     if verbose not in (0, 1, 2):
         raise ValueError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}")
-    tested = {"model": model.name, "optimizer": type(optimizers.inner(model.optimizer)).__name__}
+    tested = {
+        "model": model.name,
+        "optimizer": type(optimizers.inner(model.optimizer)).__name__,
+        "default_lr": optimizers.default_rate(model.optimizer),
+    }
 
     built = is_built(model)
     with random_states_kept():
@@ -184,7 +199,7 @@ def lr_range_test(
             callbacks=[rise],
             verbose=0,
         )
-    return RangeTest(
+    result = RangeTest(
         lrs=rise.lrs,
         losses=rise.losses,
         accuracies=rise.accuracies or None,
@@ -192,6 +207,29 @@ def lr_range_test(
         rewound=not isinstance(x, GeneratorType) and not reshuffles(x),
         config=asdict(rise.settings) | tested,
     )
+    if settings.trials != 0 and not isinstance(x, GeneratorType):
+        result.trials = _trials(model, (x, y, sample_weight), class_weight, settings, result)
+    return result
+
+
+def _trials(
+    model: keras.Model, data: tuple, class_weight: Any, settings: Settings, result: RangeTest
+) -> list | None:
+    """Returns the rates and losses of the trials, or `None` where there can be none."""
+    edge = result.suggestions().get("edge")
+    steps = result.config["num_steps"] // second_look.SHARE
+    if edge is None or steps < second_look.FEWEST_STEPS:
+        return None
+    x, y, sample_weight = data
+    with random_states_kept(), model_kept(model) as put_back, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        x = x() if callable(x) else x
+        batches = second_look.Batches(x, y, sample_weight, settings.batch_size or 32, steps)
+        if not batches.held:
+            return None
+        most = settings.trials or second_look.MOST
+        losses = second_look.try_rates(model, batches, class_weight, edge.max_lr, most, put_back)
+    return [(lr, loss if math.isfinite(loss) else None) for lr, loss in losses.items()]
 
 
 class _Rise(keras.callbacks.Callback):

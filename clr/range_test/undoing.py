@@ -11,21 +11,29 @@ import numpy as np
 
 
 @contextmanager
-def model_kept(model: keras.Model) -> Iterator[None]:
-    """Puts a model, its optimizer, metrics and compiled settings back as they were."""
+def model_kept(model: keras.Model) -> Iterator[Callable[[], None]]:
+    """Puts a model, its optimizer, metrics and compiled settings back as they were.
+
+    Yields:
+        A function that puts the variables back at once.
+    """
     variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
     values = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
     names = ("steps_per_execution", "train_function", "test_function", "stop_training", "history")
     settings = {name: getattr(model, name) for name in names if hasattr(model, name)}
     training = getattr(model, "training", None)  # PyTorch's, which its own layers go by.
+
+    def put_back() -> None:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
     if model.steps_per_execution != 1:
         model.steps_per_execution = 1
         model.train_function = model.test_function = None
     try:
-        yield
+        yield put_back
     finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        put_back()
         for name in names:
             if name in settings:
                 setattr(model, name, settings[name])

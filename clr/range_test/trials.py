@@ -1,0 +1,169 @@
+"""The second look: a few short trainings around the rate that was read off the curve."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from clr import optimizers
+from clr.policies import OneCyclePolicy
+from clr.range_test.batches import is_arrays
+from clr.range_test.reading import near
+
+MOST = 6  # Trials, by default; three or four will do where the curve told the truth.
+FEWEST_STEPS = 10  # A trial of fewer steps tells nothing.
+SHARE = 3  # The test is so many times as long as a trial.
+HELD = 5  # Batches of a trial to each one that is held back, and at most a fifth of the data.
+STEP = math.sqrt(10)  # From one trial's rate to the next: half a decade.
+
+
+class Batches:
+    """Batches to train on, the same in each trial, and batches held back to judge by.
+
+    Both are drawn at random from arrays and from a `PyDataset`: their classes may stand in a row.
+    Of other data they are the first ones, and are kept in memory.
+
+    Args:
+        x: Data that can be passed through more than once.
+        y: Targets, if `x` is arrays.
+        sample_weight: Weights of the examples, if `x` is arrays.
+        batch_size: Examples in a batch, if `x` is arrays.
+        steps: Batches to train on.
+
+    Attributes:
+        trained: Places of the batches to train on.
+        held: Places of the batches held back. Empty where the data are too few.
+    """
+
+    def __init__(self, x: Any, y: Any, sample_weight: Any, batch_size: int, steps: int):
+        wanted = math.ceil(steps / HELD)
+        self.batch: Callable[[Any], Any]
+        if is_arrays(x):
+            packed = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+            packed = packed if isinstance(packed, tuple) else (packed,)
+            arrays = keras.tree.map_structure(np.asarray, packed)
+
+            def examples(rows: np.ndarray) -> Any:
+                return keras.tree.map_structure(lambda array: array[rows], arrays)
+
+            self.batch = examples
+            order = np.random.permutation(len(keras.tree.flatten(arrays)[0]))
+            held = min(wanted * batch_size, len(order) // HELD)
+            rows = _passes(order[held:], steps * batch_size)
+            self.trained = list(rows.reshape(steps, batch_size))
+            self.held = [order[i : i + batch_size] for i in range(0, held, batch_size)]
+            return
+        if isinstance(x, keras.utils.PyDataset):
+            self.batch = x.__getitem__
+            places = np.random.permutation(x.num_batches or steps + wanted)
+        else:
+            batches = list(itertools.islice(x, steps + wanted))
+            self.batch = batches.__getitem__
+            places = np.arange(len(batches))
+        held = min(wanted, len(places) // HELD)
+        self.held = places[:held].tolist()
+        self.trained = _passes(places[held:], steps).tolist()
+
+    def passing(self, trained: int) -> Iterator[Any]:
+        """Yields some of the batches to train on, and then those held back."""
+        for place in (*self.trained[:trained], *self.held):
+            yield self.batch(place)
+
+
+def _passes(places: np.ndarray, count: int) -> np.ndarray:
+    """Returns so many places, each pass through them in another order."""
+    passes = [np.random.permutation(places) for _ in range(math.ceil(count / len(places)))]
+    return np.concatenate(passes)[:count]
+
+
+class Trial(keras.callbacks.Callback):
+    """A training over batches, and over batches held back after them, which pass by at rate 0.
+
+    So these are judged as they would be in training, with each batch's own statistics: after so few
+    steps a normalisation's moving averages are of no use yet.
+
+    Args:
+        rates: The rates of the batches to train on.
+
+    Attributes:
+        loss: The mean loss of the batches held back; infinite if it is not finite.
+    """
+
+    def __init__(self, rates: Sequence[float]):
+        super().__init__()
+        self.rates = rates
+        self.loss = math.inf
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Sets the rate for this batch; begins to average at the first one held back."""
+        if batch < len(self.rates):
+            optimizers.set_rate(self.model, self.rates[batch])
+        elif batch == len(self.rates):
+            optimizers.set_rate(self.model, 0.0)
+            self.model.reset_metrics()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Keeps the loss."""
+        loss = float((logs or {})["loss"])
+        self.loss = loss if math.isfinite(loss) else math.inf
+
+
+def try_rates(
+    model: keras.Model, batches: Batches, class_weight: Any, centre: float, most: int, put_back: Any
+) -> dict[float, float]:
+    """Trains from the beginning with one cycle up to each of a few rates.
+
+    Args:
+        model: A compiled model.
+        batches: What to train on and what to judge by.
+        class_weight: As in `fit`.
+        centre: The first rate to try.
+        most: How many rates to try at most.
+        put_back: The function that puts the model's variables back.
+
+    Returns:
+        The loss of the batches held back, by rate; without any training, at rate 0.
+    """
+
+    def loss_of(max_lr: float) -> float:
+        put_back()
+        trained = len(batches.trained) if max_lr else 0
+        rates = OneCyclePolicy(max_lr, trained).rate(np.arange(trained)).tolist() if trained else []
+        trial = Trial(rates)
+        model.fit(
+            batches.passing(trained),
+            steps_per_epoch=trained + len(batches.held),
+            class_weight=class_weight,
+            shuffle=False,
+            callbacks=[trial],
+            verbose=0,
+        )
+        return trial.loss
+
+    return {0.0: loss_of(0.0)} | climb(loss_of, centre, most)
+
+
+def climb(loss_of: Callable[[float], float], centre: float, most: int) -> dict[float, float]:
+    """Walks from a rate by half decades: up while the loss falls, or else down while it is `near`.
+
+    Args:
+        loss_of: From a rate to a loss, infinite where training breaks down.
+        centre: The first rate.
+        most: How many rates to try at most.
+
+    Returns:
+        The losses by rate.
+    """
+    losses = {centre: loss_of(centre)}
+    up = centre
+    while len(losses) < most and losses[up] == min(losses.values()) < math.inf:
+        up *= STEP
+        losses[up] = loss_of(up)
+    down = centre
+    while len(losses) < most and near(losses[down], min(losses.values())):
+        down /= STEP
+        losses[down] = loss_of(down)
+    return losses
