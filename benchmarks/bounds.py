@@ -8,9 +8,10 @@
     python benchmarks/bounds.py --retest              make the range tests anew
 
 Each task of benchmarks/bounds_tasks.py is trained at 13 constant rates, by half decades around
-Keras's default rate of its optimizer; between the bounds of each reading, with `CyclicLR` and
-`OneCycleLR`; with other schedules up to the `max_lr` of `edge`; and with rivals that need no range
-test. All trainings of a seed have the same first weights and the same batches.
+Keras's default rate of its optimizer; between the bounds of `suggest()` and of each reading of the
+curve, with `CyclicLR` and `OneCycleLR`; with other schedules up to the `max_lr` of `suggest()`; and
+with rivals that need no range test. All trainings of a seed have the same first weights and the
+same batches.
 
 The regret of a contestant is the best constant rate's score less its own, in points of accuracy or
 of 100 R2, each the mean over the seeds. The best constant is the highest of 13 noisy means on the
@@ -25,8 +26,11 @@ only if its bounds changed: with a changed reading, the rest of the record is ke
 """
 
 import argparse
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatch
 from functools import cache
 from typing import Any
@@ -39,6 +43,7 @@ from harness import write
 from clr import CyclicPolicy, OneCyclePolicy, lr_range_test, recorded_benchmark, records
 from clr.files import write_json
 from clr.range_test import RangeTest
+from clr.range_test.trials import HELD, SHARE
 from clr.training import hardware, versions
 
 Shape = Callable[[float, float, int], Any]  # From base_lr, max_lr and steps to a rate a step.
@@ -46,7 +51,8 @@ Shape = Callable[[float, float, int], Any]  # From base_lr, max_lr and steps to 
 CONSTANTS = {f"constant at default x {10 ** (k / 2):.4g}": 10 ** (k / 2) for k in range(-6, 7)}
 DEFAULT = "constant at default x 1"
 FIVE = [f"constant at default x {10.0**k:.4g}" for k in range(-2, 3)]
-READINGS = ("edge", "valley", "minimum", "steepest")
+SUGGESTED = "suggest()"
+READINGS = (SUGGESTED, "edge", "valley", "minimum", "steepest")
 BEST_OF_FIVE = "best of five constants"
 SCHEDULE_FREE = "ScheduleFreeAdamW at its default"
 RIVAL = "OneCycleLR to default x 10"
@@ -136,7 +142,12 @@ class Trainer:
         model, batch = self.reset("tested", seed), self.task.batch
         result = lr_range_test(model, self.data.x, self.data.y, batch_size=batch, verbose=0)
         losses = [float(f"{loss:.5g}") for loss in result.losses]
-        return {"stopped": result.stopped, "config": result.config, "losses": losses}
+        return {
+            "stopped": result.stopped,
+            "config": result.config,
+            "losses": losses,
+            "trials": [[lr, loss and float(f"{loss:.5g}")] for lr, loss in result.trials or []],
+        }
 
     def score(self, seed: int, rates: Any) -> float:
         """Trains with the rates, or schedule-free where they are `None`; returns the test score."""
@@ -156,7 +167,9 @@ def read(curve: dict[str, Any]) -> RangeTest:
     """Returns a recorded range test."""
     config, losses = curve["config"], curve["losses"]
     lrs = np.geomspace(config["start_lr"], config["end_lr"], config["num_steps"])[: len(losses)]
-    return RangeTest(lrs.tolist(), losses, None, curve["stopped"], True, config)
+    return RangeTest(
+        lrs.tolist(), losses, None, curve["stopped"], True, config, curve["trials"] or None
+    )
 
 
 def contestants(task: Task, curve: dict[str, Any]) -> Iterator[tuple[str, list | None, Any]]:
@@ -170,9 +183,12 @@ def contestants(task: Task, curve: dict[str, Any]) -> Iterator[tuple[str, list |
     top = 10 * task.default_rate
     yield RIVAL, [0.0, top], SHAPES["OneCycleLR"](0.0, top, task.steps)
     yield SCHEDULE_FREE, [], None
-    found = read(curve).suggestions()
+    test = read(curve)
+    found = test.suggestions()
+    with suppress(ValueError), warnings.catch_warnings(action="ignore"):
+        found[SUGGESTED] = test.suggest()
     for reading in READINGS:
-        for name, shape in list(SHAPES.items())[: None if reading == "edge" else 2]:
+        for name, shape in list(SHAPES.items())[: None if reading == SUGGESTED else 2]:
             if reading in found:
                 base_lr, max_lr = (float(f"{lr:.4g}") for lr in found[reading])
                 rates = shape(base_lr, max_lr, task.steps)
@@ -204,7 +220,9 @@ def record(task: Task, seeds: int, retest: bool, until: float) -> None:
         begin, trained = time.monotonic(), 0
         if seed == len(curves):
             curves.append(trainer().range_test(seed))
+        current = []
         for contestant, bounds, rates in contestants(task, curves[seed]):
+            current.append(contestant)
             new: dict[str, Any] = {"contestant": contestant, "bounds": [], "scores": []}
             row = rows.setdefault(contestant, new)
             if row["bounds"][seed : seed + 1] == [bounds]:
@@ -222,7 +240,7 @@ def record(task: Task, seeds: int, retest: bool, until: float) -> None:
                 "about": about,
                 "steps": task.steps,
                 "held": task.held,
-                "rows": list(rows.values()),
+                "rows": [rows[contestant] for contestant in current],
                 "curves": curves,
                 "hardware": hardware(),
                 "versions": versions(),
@@ -230,6 +248,14 @@ def record(task: Task, seeds: int, retest: bool, until: float) -> None:
             path = records.BENCHMARKS / f"{name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, records.BENCHMARK, content)
+
+
+def step_count(curve: dict[str, Any], trials: bool) -> int:
+    """Returns how many batches a range test took, with its trials or without."""
+    steps = curve["config"]["num_steps"] // SHARE
+    held = math.ceil(steps / HELD)
+    made = len(curve["trials"]) if trials else 0
+    return len(curve["losses"]) + max(0, made - 1) * (steps + held) + (held if made else 0)
 
 
 def means(stored: dict[str, Any]) -> dict[str, float]:
@@ -247,7 +273,8 @@ def summary(stored: list[dict[str, Any]], part: str) -> Iterator[dict[str, Any]]
     """
     scores = [means(one) for one in stored]
     best = np.array([max(one[name] for name in CONSTANTS) for one in scores])
-    cost = [len(c["losses"]) / (5 * one["steps"]) for one in stored for c in one["curves"]]
+    costs = [[step_count(c, r) / (5 * one["steps"]) for one in stored for c in one["curves"]]
+             for r in (False, True)]  # fmt: skip
     for name in scores[0]:
         if name in CONSTANTS and name != DEFAULT:
             continue
@@ -267,7 +294,9 @@ def summary(stored: list[dict[str, Any]], part: str) -> Iterator[dict[str, Any]]
             "worse than the default": int((gains < -1).sum()),
             "better": int((gains > 1).sum()),
             "refused": f"{bounds.count(None)}/{len(bounds)}",
-            "cost": round(float(np.median(cost)), 2) if tested else float(name == BEST_OF_FIVE),
+            "cost": round(float(np.median(costs[name.startswith(SUGGESTED)])), 2)
+            if tested
+            else float(name == BEST_OF_FIVE),
         }
 
 

@@ -225,9 +225,15 @@ class Curve:
         )
 
 
-def near(loss: float, best: float) -> bool:
-    """Tells whether the loss after a trial is within a tenth of the best one."""
-    return not math.isfinite(best) or loss <= best + 0.1 * abs(best)
+def near(loss: float, best: float, start: float) -> bool:
+    """Tells whether the loss after a trial is as good as the best one.
+
+    Args:
+        loss: The loss.
+        best: The lowest of all the trials.
+        start: The loss without any training.
+    """
+    return loss <= best + 0.1 * min(abs(best), max(0.0, start - best))
 
 
 def steepest(curve: Curve) -> tuple[float, float]:
@@ -314,7 +320,7 @@ def trials(curve: Curve) -> Bounds:
             f"loss on data held back: from {start:.4g} to {best:.4g} at best. Does the model learn "
             "at any rate? If it learns slowly, raise num_steps."
         )
-    max_lr = min(lr for lr, loss in tried.items() if near(loss, best))
+    max_lr = min(lr for lr, loss in tried.items() if near(loss, best, start))
     ends = {min(tried): "lower", max(tried): "higher"}
     end = ends.get(min(tried, key=tried.__getitem__))
     warnings = _of_the_scale(curve, max_lr)

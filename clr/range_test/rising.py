@@ -131,7 +131,7 @@ def lr_range_test(
         metric: The compiled metric to record as accuracy, such as `"categorical_accuracy"`.
             Defaults to the first with `acc` in its name, if any.
         trials: How many short trainings there may be after the test; three or four are the rule.
-            Each has a third as many steps as the test. 0 for none. Defaults to 6, where the data
+            Each has half as many steps as the test. 0 for none. Defaults to 6, where the data
             can be passed through more than once and are enough to hold some back; batches of a
             `tf.data.Dataset` are kept in memory meanwhile.
         verbose: 1 for a progress bar (default), 2 for one line at the end, 0 for nothing.

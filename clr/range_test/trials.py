@@ -15,7 +15,7 @@ from clr.range_test.reading import near
 
 MOST = 6  # Trials, by default; three or four will do where the curve told the truth.
 FEWEST_STEPS = 10  # A trial of fewer steps tells nothing.
-SHARE = 3  # The test is so many times as long as a trial.
+SHARE = 2  # The test is so many times as long as a trial.
 HELD = 5  # Batches of a trial to each one that is held back, and at most a fifth of the data.
 STEP = math.sqrt(10)  # From one trial's rate to the next: half a decade.
 
@@ -143,14 +143,18 @@ def try_rates(
         )
         return trial.loss
 
-    return {0.0: loss_of(0.0)} | climb(loss_of, centre, most)
+    start = loss_of(0.0)
+    return {0.0: start} | climb(loss_of, start, centre, most)
 
 
-def climb(loss_of: Callable[[float], float], centre: float, most: int) -> dict[float, float]:
+def climb(
+    loss_of: Callable[[float], float], start: float, centre: float, most: int
+) -> dict[float, float]:
     """Walks from a rate by half decades: up while the loss falls, or else down while it is `near`.
 
     Args:
         loss_of: From a rate to a loss, infinite where training breaks down.
+        start: The loss without any training.
         centre: The first rate.
         most: How many rates to try at most.
 
@@ -163,7 +167,7 @@ def climb(loss_of: Callable[[float], float], centre: float, most: int) -> dict[f
         up *= STEP
         losses[up] = loss_of(up)
     down = centre
-    while len(losses) < most and near(losses[down], min(losses.values())):
+    while len(losses) < most and near(losses[down], min(losses.values()), start):
         down /= STEP
         losses[down] = loss_of(down)
     return losses

@@ -1,0 +1,214 @@
+"""The short trainings after a range test: what they train on, which rates they try, what is read."""
+
+import math
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_digits
+
+from clr.range_test import RangeTest, lr_range_test
+from clr.range_test.trials import Batches, climb
+
+X, Y = load_digits(return_X_y=True)
+X = (X / 16).astype("float32")
+
+
+def net(features=64, outputs=10, loss="sparse_categorical_crossentropy", optimizer="sgd"):
+    keras.utils.set_random_seed(0)
+    last = "softmax" if outputs > 1 else None
+    model = keras.Sequential(
+        [
+            keras.Input((features,)),
+            keras.layers.Dense(64, "relu"),
+            keras.layers.Dense(outputs, last),
+        ]
+    )
+    model.compile(optimizer, loss)
+    return model
+
+
+def range_test(model, x=X, y=Y, **options):
+    return lr_range_test(model, x, y, verbose=0, **options)
+
+
+# --- which rates are tried ------------------------------------------------------------------------
+
+
+def tried(loss_of, centre=1.0, start=10.0, most=6):
+    """The places of the rates that are tried, in half decades from the centre."""
+    losses = climb(lambda rate: loss_of(2 * math.log10(rate)), start, centre, most)
+    return [round(2 * math.log10(rate)) for rate in losses]
+
+
+@pytest.mark.parametrize(
+    ("best_at", "order"),
+    [(0, [0, 1, -1]), (1, [0, 1, 2]), (3, [0, 1, 2, 3, 4]), (-2, [0, 1, -1, -2, -3])],
+)
+def test_the_trials_walk_towards_the_lowest_loss_and_one_step_beyond(best_at, order):
+    assert tried(lambda place: 1 + abs(place - best_at)) == order
+
+
+def test_the_trials_go_down_from_a_rate_that_breaks_training():
+    assert tried(lambda place: math.inf if place > -3 else 1 - place) == [0, -1, -2, -3, -4]
+
+
+def test_the_trials_go_on_down_while_the_loss_is_as_good():
+    assert tried(lambda place: 1.0 if place > -3 else 5.0) == [0, 1, -1, -2, -3]
+
+
+def test_the_trials_are_no_more_than_was_said():
+    assert tried(lambda place: -place, most=2) == [0, 1]
+    assert tried(lambda place: -place) == [0, 1, 2, 3, 4, 5]
+    assert tried(lambda place: math.inf, most=3) == [0, -1, -2]
+
+
+# --- what they train on, and what they are judged by ----------------------------------------------
+
+
+def test_no_example_is_both_trained_on_and_held_back():
+    x = np.arange(100)
+    batches = Batches(x, None, None, batch_size=8, steps=30)
+    held = np.concatenate([batches.batch(place)[0] for place in batches.held])
+    trained = np.concatenate([batches.batch(place)[0] for place in batches.trained])
+    assert len(held) == len(set(held)) == 20
+    assert not set(held) & set(trained)
+    assert set(held) | set(trained) == set(x)
+    assert len(trained) == 30 * 8
+    assert [len(one[0]) for one in batches.passing(0)] == [8, 8, 4]
+
+
+def test_examples_are_held_back_from_all_classes_of_sorted_data():
+    batches = Batches(X[np.argsort(Y)], np.sort(Y), None, batch_size=32, steps=60)
+    assert {int(y) for place in batches.held for y in batches.batch(place)[1]} == set(range(10))
+
+
+def test_structures_and_weights_are_cut_alike():
+    x, y, weight = {"a": np.arange(50), "b": np.arange(50) * 2}, np.arange(50) * 3, np.arange(50)
+    for x_, y_, weight_ in Batches(x, y, weight, batch_size=4, steps=10).passing(10):
+        np.testing.assert_array_equal(x_["b"], 2 * x_["a"])
+        np.testing.assert_array_equal(y_, 3 * x_["a"])
+        np.testing.assert_array_equal(weight_, x_["a"])
+
+
+class Sequence(keras.utils.PyDataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, i):
+        return X[i * 32 : (i + 1) * 32], Y[i * 32 : (i + 1) * 32]
+
+
+def test_batches_of_a_data_set_are_held_back_whole():
+    batches = Batches(Sequence(), None, None, batch_size=32, steps=30)
+    assert len(batches.held) == 4 and len(batches.trained) == 30
+    assert not set(batches.held) & set(batches.trained)
+    batches = Batches(iter([Sequence()[i] for i in range(20)]), None, None, 32, steps=30)
+    assert batches.held == [0, 1, 2, 3]
+    assert set(batches.trained) == set(range(4, 20))
+
+
+# --- what comes of it -----------------------------------------------------------------------------
+
+
+def test_the_suggestion_comes_from_the_trials():
+    result = range_test(net())
+    rates, losses = zip(*result.trials, strict=True)
+    assert rates[0] == 0 and losses[0] == pytest.approx(2.3, abs=0.2)
+    assert rates[1] == result.suggest("edge").max_lr
+    assert min(losses[1:]) < 1
+    found = result.suggest()
+    assert found.method == result.default_method == "trials"
+    assert found == result.suggest("trials")
+    assert found.max_lr in rates and found.base_lr == pytest.approx(found.max_lr / 10)
+
+
+def test_the_lowest_rate_is_taken_that_is_nearly_the_best():
+    result = range_test(net(), num_steps=40)
+    for trials, max_lr in [
+        ([(0.0, 2.0), (0.1, 1.0), (0.3, 0.9), (1.0, 1.5)], 0.3),
+        ([(0.0, 2.0), (0.1, 1.0), (0.3, 0.95), (1.0, None)], 0.1),
+        # A tenth of the gain, where that is less: these losses have hardly moved.
+        ([(0.0, 1.10), (0.1, 1.08), (0.3, 1.05), (1.0, 1.2)], 0.3),
+    ]:
+        result.trials = trials
+        assert result.suggest().max_lr == max_lr
+
+
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        ([(0.0, 2.0), (0.1, 1.0), (0.3, 0.5)], "a higher rate than 3.0e-01"),
+        ([(0.0, 2.0), (0.1, 1.0), (0.03, 0.5)], "a lower rate than 3.0e-02"),
+    ],
+)
+def test_the_best_of_the_outermost_rates_is_warned_of(trials, says):
+    result = range_test(net(), num_steps=40)
+    result.trials = trials
+    with pytest.warns(UserWarning, match=says):
+        result.suggest()
+
+
+def test_trials_that_learn_nothing_leave_it_to_the_curve_with_a_warning():
+    result = range_test(net())
+    result.trials = [(0.0, 2.3), (0.1, 2.4), (0.3, None)]
+    with pytest.raises(ValueError, match="None of the trials, between rates 1.0e-01 and 3.0e-01"):
+        result.suggest("trials")
+    with pytest.warns(UserWarning, match="Does the model learn at any rate"):
+        found = result.suggest()
+    assert found.method == "edge" and tuple(found) == tuple(result.suggest("edge"))
+
+
+def test_a_small_set_that_is_overfitted_gets_a_lower_rate_than_the_curve_says():
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x / x.std(axis=0), (y - y.mean()) / y.std()
+    model = net(10, 1, "mse", "adam")
+    result = range_test(model, x[:221], y[:221])
+    assert result.suggest().max_lr < result.suggest("edge").max_lr
+
+
+def test_there_are_none_if_none_are_wanted_or_can_be():
+    assert range_test(net(), trials=0, num_steps=40).trials is None
+    assert range_test(net(), num_steps=20).trials is None  # Six steps a trial.
+    assert range_test(net(), X[:4], Y[:4], num_steps=40, batch_size=1).trials is None
+    endless = (batch for _ in range(100) for batch in [(X[:32], Y[:32])])
+    result = lr_range_test(net(), endless, num_steps=40, verbose=0)
+    assert result.trials is None
+    with pytest.raises(ValueError, match="There were no trials"):
+        result.suggest("trials")
+
+
+@pytest.mark.parametrize("trials", [-1, 1.5, math.nan])
+def test_a_bad_number_of_trials_is_named(trials):
+    with pytest.raises(ValueError, match=f"`trials` must be .* Received: trials={trials!r}"):
+        range_test(net(), trials=trials)
+
+
+def test_the_trials_leave_no_trace():
+    model = net(optimizer="adam")
+    before = [np.array(v) for v in (*model.get_weights(), *[v.numpy() if hasattr(v, "numpy") else
+              keras.ops.convert_to_numpy(v) for v in model.optimizer.variables])]  # fmt: skip
+    assert range_test(model, num_steps=60).trials
+    after = [*model.get_weights(), *map(keras.ops.convert_to_numpy, model.optimizer.variables)]
+    for one, other in zip(before, after, strict=False):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_function_that_makes_data_is_asked_again():
+    def make():
+        for i in range(20):
+            yield X[i * 32 : (i + 1) * 32], Y[i * 32 : (i + 1) * 32]
+
+    result = lr_range_test(net(), make, num_steps=60, verbose=0)
+    assert len(result.trials) > 2
+
+
+def test_the_trials_are_kept_in_the_file(tmp_path):
+    result = range_test(net(), num_steps=60)
+    result.trials[-1] = (result.trials[-1][0], None)
+    result.save(tmp_path / "test.json")
+    again = RangeTest.load(tmp_path / "test.json")
+    assert [tuple(one) for one in again.trials] == result.trials
+    with warnings.catch_warnings(action="ignore"):
+        assert again.suggest() == result.suggest()
