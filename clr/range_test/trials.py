@@ -54,7 +54,7 @@ class Batches:
             held = min(wanted * batch_size, len(order) // HELD)
             rows = _passes(order[held:], steps * batch_size)
             self.trained = list(rows.reshape(steps, batch_size))
-            self.held = [order[i : i + batch_size] for i in range(0, held, batch_size)]
+            self.held = [order[i : min(i + batch_size, held)] for i in range(0, held, batch_size)]
             return
         if isinstance(x, keras.utils.PyDataset):
             self.batch = x.__getitem__
