@@ -150,12 +150,12 @@ class WholeCyclesPolicy(CyclicPolicy):
 
     The lengths of two cycles differ by at most one iteration: the longer cycles come first. In a
     cycle of odd length, the fall takes one iteration more than the rise. Each cycle starts at
-    `base_lr` and reaches `max_lr`. Short cycles follow after `total_steps`.
+    `base_lr` and reaches `max_lr`. Short cycles follow after `total_steps`. The other arguments are
+    those of `CyclicPolicy`, without `step_size` and `step_size_down`.
 
     Args:
         cycles: The number of cycles, at least 1. Defaults to `1`.
         total_steps: Iterations of all cycles together, at least two a cycle. Defaults to `2`.
-        **others: Those of `CyclicPolicy`, except `step_size` and `step_size_down`.
 
     Attributes:
         step_size: Iterations in which the rate rises, in a short cycle.
@@ -202,7 +202,7 @@ class WholeCyclesPolicy(CyclicPolicy):
 
     @property
     def cycle_length(self) -> int:
-        """Iterations in a short cycle: the last one is."""
+        """Iterations in a short cycle, such as the last one."""
         return self.total_steps // self.cycles
 
     def cycles_before(self, iteration: int) -> int:

@@ -54,7 +54,7 @@ class PolicyCallback(keras.callbacks.Callback):
         self._release_momentum: Callable[[], None] | None = None
 
     def reset(self) -> None:
-        """Starts a new cycle with the next epoch."""
+        """Starts a new cycle with the next epoch. A policy that spans `fit` spans what is left."""
         self._reset_asked = True
 
     def set_model(self, model: keras.Model) -> None:

@@ -182,6 +182,17 @@ def test_a_run_resumed_at_an_epoch_goes_on_over_its_whole_length(make, number, t
 
 
 @pytest.mark.parametrize("make, number", MAKERS)
+def test_a_resumed_run_asks_the_optimizer_and_not_the_callbacks_former_fits(make, number):
+    model, used, new = compiled(), make(), make()
+    fit(model, used, epochs=2)
+    fit(model, used, epochs=2)
+    fit(model, [used], epochs=5, initial_epoch=4)
+    model.optimizer.iterations.assign(4 * STEPS)
+    fit(model, [new], epochs=5, initial_epoch=4)
+    assert used.history["lr"][4 * STEPS :] == new.history["lr"] == rates(number, 50)[4 * STEPS :]
+
+
+@pytest.mark.parametrize("make, number", MAKERS)
 def test_a_new_optimizer_at_a_later_epoch_begins_its_own_run(make, number):
     model, cycle = compiled(), make()
     fit(model, cycle, epochs=2)
