@@ -103,7 +103,7 @@ def main() -> None:
     keras.utils.set_random_seed(WHAT.seed)
     data = datasets.digits()
     batches = Share(data.x_train, data.y_train, WHAT.batch_size, WHAT.seed)
-    cycle = (WHAT.min_lr, WHAT.max_lr, WHAT.step_size * batches.num_batches)
+    cycle = (*WHAT.bounds, WHAT.step_size * batches.num_batches)
     rate = 0.0 if OPTIONS.get("callback") else CyclicalLearningRate(*cycle)
     model = network()
     model.compile(NotingSGD(rate, momentum=0.9), "categorical_crossentropy")

@@ -10,7 +10,7 @@ from typing import Any
 
 from clr import datasets, plots
 from clr.files import check_writable, write_atomically
-from clr.training import PROFILES, Experiment, prepare, sweep, sweeps, train
+from clr.training import AUTO, PROFILES, Experiment, prepare, sweep, sweeps, train
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,8 +46,9 @@ def _add_train(commands: Any) -> None:
         help="folder for checkpoints: a training that was killed goes on from its last epoch's end "
         "when started again (default: none)",
     )
+    full = Experiment()
     for option in fields(Experiment):
-        text = f"{option.metadata['help']} (full: {option.default}"
+        text = f"{option.metadata['help']} (full: {getattr(full, option.name)}"
         if option.name in PROFILES["quick"]:
             text += f"; quick: {PROFILES['quick'][option.name]}"
         command.add_argument(
@@ -137,7 +138,18 @@ def _boolean(text: str) -> bool:
 def _flag_or_type(option: Field) -> Callable[[str], Any]:
     if option.name == "jit_compile":
         return lambda text: text if text == "auto" else _boolean(text)
+    if option.name in ("min_lr", "max_lr"):
+        return _bound
     return type(option.default)
+
+
+def _bound(text: str) -> float | str:
+    if text == AUTO:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number or auto expected, {text!r} received") from None
 
 
 if __name__ == "__main__":

@@ -243,13 +243,39 @@ class RangeTest:
             ValueError: The file is damaged, or is not a range test's.
         """
         with read_json(path, cls.FORMAT, "a range test that RangeTest.to_json wrote") as values:
-            result = cls(**values)
-            curves = [c for c in (result.lrs, result.losses, result.accuracies) if c is not None]
-            if len({len(curve) for curve in curves}) != 1:
-                raise ValueError("the curves differ in length")
-            if not all(isinstance(value, float) for curve in curves for value in curve):
-                raise ValueError("a curve holds something other than numbers")
-            result._touch_all()
+            result = cls._of(values)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `to_json` writes, as plain values, to put into a record of your own."""
+        return {"format": self.FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RangeTest":
+        """Returns the result that `to_dict` described.
+
+        Raises:
+            ValueError: The values are damaged, or are not a range test's.
+        """
+        try:
+            if values["format"] != cls.FORMAT:
+                raise ValueError(f'"format" is not "{cls.FORMAT}"')
+            return cls._of({name: value for name, value in values.items() if name != "format"})
+        except Exception as error:  # Damage shows as errors of many kinds.
+            raise ValueError(
+                f"The values are not a range test's: {type(error).__name__}: {error}"
+            ) from error
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> "RangeTest":
+        """Returns the result with these values. Raises errors of many kinds if they are damaged."""
+        result = cls(**values)
+        curves = [c for c in (result.lrs, result.losses, result.accuracies) if c is not None]
+        if len({len(curve) for curve in curves}) != 1:
+            raise ValueError("the curves differ in length")
+        if not all(isinstance(value, float) for curve in curves for value in curve):
+            raise ValueError("a curve holds something other than numbers")
+        result._touch_all()
         return result
 
     def _suggest(self, method: str | None, stacklevel: int) -> Suggestion:

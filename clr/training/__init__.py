@@ -3,8 +3,10 @@
 from typing import Any
 
 from clr.training import machine
+from clr.training.bounds import FoundBounds
 from clr.training.checkpoints import Checkpoints
 from clr.training.experiment import (
+    AUTO,
     DTYPES,
     METHODS,
     OPTIMIZERS,
@@ -20,12 +22,14 @@ from clr.training.runtime import made_with, prepare
 from clr.training.sweeps import sweep
 
 __all__ = [
+    "AUTO",
     "DTYPES",
     "METHODS",
     "OPTIMIZERS",
     "PROFILES",
     "Checkpoints",
     "Experiment",
+    "FoundBounds",
     "Run",
     "accelerators",
     "build",

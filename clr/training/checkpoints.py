@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from clr.files import check_writable, read_arrays, write_arrays
-from clr.training.experiment import Experiment
+from clr.training.bounds import FoundBounds
+from clr.training.experiment import Experiment, is_auto
 
 CHECKPOINTS_KEPT = 2  # The last may be damaged.
 
@@ -21,7 +22,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     A checkpoint holds the model's variables (seeds of dropout and augmentation among them), the
     optimizer's (its count of updates, and so the place in the cycle, among them), and the history.
-    The batches' order follows from the experiment's seed and the epoch's number.
+    The batches' order follows from the experiment's seed and the epoch's number. With
+    `max_lr="auto"` it also holds the bounds that were found.
 
     Args:
         folder: Where they are. Made if it is not there.
@@ -30,6 +32,8 @@ class Checkpoints(keras.callbacks.Callback):
     Attributes:
         history: What `fit` has returned for the epochs so far, as lists.
         seconds: Wall time of the epochs so far.
+        bounds: The bounds that a range test found for the experiment, to be kept. `None` if its
+            bounds are numbers.
 
     Raises:
         ValueError: The folder can't be written to.
@@ -40,8 +44,24 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder, self.experiment = Path(folder), experiment
         self.history: dict[str, list[float]] = {}
         self.seconds = 0.0
+        self.bounds: FoundBounds | None = None
         self._restored: list[tuple[Any, np.ndarray]] = []  # Variables and their values.
         check_writable(self.folder)
+
+    def bounds_before(self) -> FoundBounds | None:
+        """Returns the bounds that the last readable checkpoint holds, or `None` without one.
+
+        Raises:
+            ValueError: The folder holds checkpoints of another experiment.
+        """
+        for path in sorted(self.folder.glob("checkpoint-*.npz"), reverse=True):
+            try:
+                header, _ = _read(path)
+            except Exception:  # `resume` warns of it.
+                continue
+            self._require_own(header)
+            return header.get("bounds")
+        return None
 
     def resume(self, model: keras.Model) -> int:
         """Puts a compiled model into the state of the last whole checkpoint.
@@ -76,12 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
                     stacklevel=3,
                 )
                 continue
-            if header["experiment"] != asdict(self.experiment):
-                raise ValueError(
-                    "`run_dir` must be a new folder, or one with checkpoints of the same "
-                    f"experiment. Received: run_dir={str(self.folder)!r}, which holds those of "
-                    f"{header['experiment']}"
-                )
+            self._require_own(header)
             self._restored = list(zip(variables, arrays, strict=True))
             self._restore()
             self.history, self.seconds = header["history"], header["seconds"]
@@ -111,11 +126,21 @@ class Checkpoints(keras.callbacks.Callback):
             "history": self.history,
             "seconds": self.seconds,
         }
+        if self.bounds is not None:
+            header["bounds"] = self.bounds.to_dict()
         arrays = map(keras.ops.convert_to_numpy, _variables(self.model))
         path = self.folder / f"checkpoint-{epoch + 1:05}.npz"
         write_arrays(path, arrays, said=np.array(json.dumps(header)))
         for old in sorted(self.folder.glob("checkpoint-*.npz"))[:-CHECKPOINTS_KEPT]:
             old.unlink()
+
+    def _require_own(self, header: dict[str, Any]) -> None:
+        if header["experiment"] != asdict(self.experiment):
+            raise ValueError(
+                "`run_dir` must be a new folder, or one with checkpoints of the same "
+                f"experiment. Received: run_dir={str(self.folder)!r}, which holds those of "
+                f"{header['experiment']}"
+            )
 
     def _restore(self) -> None:
         for variable, array in self._restored:
@@ -135,4 +160,6 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     header["seconds"] = float(header["seconds"])
     # An option that has come since then has its default: the training before it had no other.
     header["experiment"] = asdict(Experiment()) | header["experiment"]
+    if is_auto(header["experiment"]["max_lr"]):
+        header["bounds"] = FoundBounds.from_dict(header["bounds"])
     return header, arrays

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -16,6 +16,8 @@ from clr.training.machine import accelerators
 
 Setter: TypeAlias = PolicyCallback | schedules.LearningRateSchedule | float
 
+AUTO: Literal["auto"] = "auto"  # A bound that a range test finds before the training.
+MIN_LR = 1e-7  # The tutorial's.
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 # What each profile says where a parameter is left open; the rest are Experiment's defaults.
@@ -35,7 +37,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-def _cyclic(e: "Experiment", epoch: int) -> Setter:
+def _cyclic(e: Any, epoch: int) -> Setter:
     return CyclicLR(
         base_lr=e.min_lr,
         max_lr=e.max_lr,
@@ -46,9 +48,9 @@ def _cyclic(e: "Experiment", epoch: int) -> Setter:
     )
 
 
-# What sets the rate, by name: for an experiment and the iterations in an epoch. The cyclical
-# methods are this package's callbacks, those that they are compared with Keras's own schedules.
-METHODS: dict[str, Callable[["Experiment", int], Setter]] = {
+# What sets the rate, by name: for an experiment whose bounds are numbers, and the iterations in an
+# epoch. The cyclical methods are this package's callbacks, the others Keras's own schedules.
+METHODS: dict[str, Callable[[Any, int], Setter]] = {
     **dict.fromkeys(MODES, _cyclic),
     "one_cycle": lambda e, epoch: OneCycleLR(
         e.max_lr, e.num_epochs * epoch, cycle_momentum=e.cycle_momentum
@@ -70,6 +72,8 @@ METHODS: dict[str, Callable[["Experiment", int], Setter]] = {
     ),
 }
 
+WITHOUT_MIN_LR = ("one_cycle", "constant", "time", "step")  # These have no lower bound.
+
 # What applies the gradients, by name: for an experiment and its rate.
 OPTIMIZERS: dict[str, Callable[["Experiment", Any], keras.optimizers.Optimizer]] = {
     "sgd": lambda e, rate: keras.optimizers.SGD(rate, momentum=e.momentum),
@@ -90,6 +94,10 @@ class Experiment:
 
     Each epoch has exactly `examples // batch_size` iterations.
 
+    With `max_lr="auto"`, `train` makes a range test first and takes the bounds that it suggests.
+    Every method has a `max_lr`, so this works with all of them. `min_lr` is found too if you leave
+    it out. A number that you give for `min_lr` stays, also one that `dataclasses.replace` copies.
+
     Raises:
         TypeError: A field of the wrong type.
         ValueError: A field out of its range.
@@ -100,8 +108,12 @@ class Experiment:
         f"data set to train on: {', '.join(datasets.LOADERS)}, or a folder of images by class",
     )
     clr_method: str = _option("triangular", "what sets the learning rate", tuple(METHODS))
-    min_lr: float = _option(1e-7, "lower bound of the learning rate (base_lr)")
-    max_lr: float = _option(1e-2, "upper bound of the learning rate")
+    min_lr: float | Literal["auto"] | None = _option(
+        None, "lower bound of the learning rate (base_lr); with max_lr auto: auto"
+    )
+    max_lr: float | Literal["auto"] = _option(
+        1e-2, "upper bound of the learning rate; auto: a range test before training finds it"
+    )
     step_size: int = _option(8, "epochs in half a cycle; with step: from drop to drop")
     cycle_momentum: bool = _option(False, "swing the momentum against a cyclical rate")
     gamma: float = _option(0.99994, "decay per iteration with exp_range, in (0, 1]")
@@ -133,17 +145,37 @@ class Experiment:
                 check(checks.choice, choice.name, choices=choice.metadata["choices"])
         check(checks.count, "step_size batch_size num_epochs")
         check(checks.count, "seed", minimum=0)
-        check(checks.rate, "min_lr decay power")
-        check(checks.above, "max_lr width")
+        check(checks.rate, "decay power")
+        check(checks.above, "width")
         check(checks.decay, "gamma factor")
         check(checks.share, "momentum bn_momentum")
         check(checks.flag, "augment cycle_momentum")
-        checks.at_least("max_lr", self.max_lr, "min_lr", self.min_lr)
+        self._check_bounds()
         if self.jit_compile not in (True, False, "auto"):
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
                 f"Received: jit_compile={self.jit_compile!r}"
             )
+
+    def _check_bounds(self) -> None:
+        if self.min_lr is None:
+            object.__setattr__(self, "min_lr", AUTO if is_auto(self.max_lr) else MIN_LR)
+        for name, check in (("min_lr", checks.rate), ("max_lr", checks.above)):
+            value = getattr(self, name)
+            if is_auto(value):
+                continue
+            if isinstance(value, str):
+                raise TypeError(f"`{name}` must be a number or 'auto'. Received: {name}={value!r}")
+            object.__setattr__(self, name, check(name, value))
+        if is_auto(self.max_lr):
+            return
+        if is_auto(self.min_lr):
+            raise ValueError(
+                "`min_lr` can be 'auto' only together with `max_lr`. "
+                f"Received: min_lr={self.min_lr!r}, max_lr={self.max_lr!r}"
+            )
+        lower, upper = self.bounds
+        checks.at_least("max_lr", upper, "min_lr", lower)
 
     @classmethod
     def from_profile(cls, profile: str = "auto", **parameters: Any) -> "Experiment":
@@ -151,14 +183,32 @@ class Experiment:
 
         Args:
             profile: `"full"`, `"quick"` or `"auto"`; see `resolve_profile`.
-            **parameters: Fields of `Experiment`; `None` means "what the profile says".
+            **parameters: Fields of `Experiment`; `None` means "what the profile says". With
+                `max_lr="auto"` the profile's `min_lr` is left out, so that it is found too.
 
         Raises:
             TypeError: An unknown parameter.
             ValueError: An unknown profile, or a parameter out of its range.
         """
         given = {name: value for name, value in parameters.items() if value is not None}
-        return cls(**{**PROFILES[resolve_profile(profile)], **given})
+        values = dict(PROFILES[resolve_profile(profile)])
+        if is_auto(given.get("max_lr")):
+            values.pop("min_lr", None)  # It belongs to the profile's own `max_lr`.
+        return cls(**{**values, **given})
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """`min_lr` and `max_lr`.
+
+        Raises:
+            ValueError: They are still `"auto"`. Only `train` finds numbers for them.
+        """
+        if self.min_lr is None or isinstance(self.min_lr, str) or isinstance(self.max_lr, str):
+            raise ValueError(
+                "`max_lr` must be a number here: only `clr.train` finds one by a range test. "
+                f"Received: max_lr={self.max_lr!r}"
+            )
+        return self.min_lr, self.max_lr
 
     def iterations_per_epoch(self, examples: int) -> int:
         """Returns the iterations in an epoch: full batches only."""
@@ -181,13 +231,26 @@ class Experiment:
 
         Args:
             iterations_per_epoch: Updates in an epoch.
+
+        Raises:
+            ValueError: `max_lr` is still `"auto"`. Only `train` finds a number for it.
         """
+        _ = self.bounds  # Both are numbers.
         return METHODS[self.clr_method](self, iterations_per_epoch)
 
     def rates(self, iterations_per_epoch: int) -> np.ndarray:
-        """Returns the rate of every iteration, for epochs of so many: float64."""
+        """Returns the rate of every iteration, for epochs of so many: float64.
+
+        Raises:
+            ValueError: `max_lr` is still `"auto"`.
+        """
         setter = self.learning_rate(iterations_per_epoch)
         return rates_of(setter, self.num_epochs * iterations_per_epoch)
+
+
+def is_auto(bound: Any) -> bool:
+    """Tells whether a bound is to be found by a range test."""
+    return isinstance(bound, str) and bound == AUTO
 
 
 def rates_of(setter: Setter, iterations: int) -> np.ndarray:

@@ -15,9 +15,10 @@ from clr import datasets
 from clr.callback import CyclicLR, PolicyCallback
 from clr.models import MiniGoogLeNet
 from clr.snapshots import Snapshots
-from clr.training import machine
+from clr.training import bounds, machine
+from clr.training.bounds import FoundBounds
 from clr.training.checkpoints import Checkpoints
-from clr.training.experiment import OPTIMIZERS, Experiment, Setter, rates_of
+from clr.training.experiment import OPTIMIZERS, Experiment, Setter, is_auto, rates_of
 from clr.training.run import Run
 
 AT_ONCE = 256  # Images evaluated in one step.
@@ -32,13 +33,16 @@ def build(experiment: Experiment, data: datasets.Dataset) -> keras.Model:
     Args:
         experiment: What to train.
         data: The data, for the images' shape and the classes.
+
+    Raises:
+        ValueError: The experiment's `max_lr` is `"auto"`, which only `train` finds a number for.
     """
     iterations = experiment.iterations_per_epoch(len(data.x_train))
     return _build(experiment, data, experiment.learning_rate(iterations))
 
 
 def _build(experiment: Experiment, data: datasets.Dataset, setter: Setter) -> keras.Model:
-    rate = experiment.max_lr if isinstance(setter, PolicyCallback) else setter
+    rate: Any = experiment.max_lr if isinstance(setter, PolicyCallback) else setter
     is_binary = len(data.classes) == 2
     with _dtype_policy(experiment.dtype):
         model = MiniGoogLeNet(
@@ -71,6 +75,11 @@ def train(
     any moment and started again: it goes on from the last epoch's end with the same rates, batches,
     dropout and augmentation as if it had never stopped.
 
+    If the experiment says `max_lr="auto"`, a range test comes first, with the same network, initial
+    weights, optimizer, batches and augmentation. The training run then is, bit for bit, the one
+    with the found numbers given. One that goes on from a checkpoint keeps the bounds found at its
+    beginning and does not test again.
+
     Args:
         experiment: What to train.
         data: The data to train on. Defaults to what `experiment.dataset` names. The run's own
@@ -83,8 +92,12 @@ def train(
     Raises:
         OSError: A checkpoint could not be written; the one before it is intact.
         TypeError: `experiment` is not an `Experiment`, or a callback is none of Keras's.
-        ValueError: No such data set, `batch_size` above the number of training images, or a
-            `run_dir` that can't be written to or belongs to another experiment.
+        ValueError: No such data set, `batch_size` above the number of training images, a `run_dir`
+            that can't be written to or belongs to another experiment, or a range test that finds no
+            bounds.
+
+    Warns:
+        UserWarning: The bounds that a range test found should not be trusted as they are.
     """
     if not isinstance(experiment, Experiment):
         raise TypeError(
@@ -100,12 +113,17 @@ def train(
     keras.utils.set_random_seed(experiment.seed)
     batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
     iterations = batches.num_batches
+    checkpoints = Checkpoints(run_dir, experiment) if run_dir is not None else None
+    asked, found = experiment, None
+    if is_auto(experiment.max_lr):
+        found = _find(experiment, data, batches, checkpoints, verbose)
+        experiment = found.put_into(experiment)
+        keras.utils.set_random_seed(experiment.seed)  # The same weights again.
     setter = experiment.learning_rate(iterations)
     model = _build(experiment, data, setter)
     network = model.layers[-1] if experiment.augment else model
     cycle = [setter] if isinstance(setter, PolicyCallback) else []
     snapshots = [Snapshots(c, run_dir) for c in cycle if isinstance(c, CyclicLR)]
-    checkpoints = Checkpoints(run_dir, experiment) if run_dir is not None else None
 
     started = datetime.now(UTC)
     in_order = [batches.follow(), *cycle, *snapshots, *callbacks]
@@ -119,7 +137,7 @@ def train(
     report = _report(data, predicted)
     evaluated = time.perf_counter() - clock
     return Run(
-        experiment=experiment,
+        experiment=asked,
         history={_plain(name): values for name, values in history.items()},
         iterations_per_epoch=iterations,
         **report,
@@ -132,8 +150,29 @@ def train(
         commit=commit,
         started=started.isoformat(timespec="seconds"),
         snapshots=_ensemble(data, snapshots[0]) if snapshots else None,
+        bounds=found,
         model=network,
     )
+
+
+def _find(
+    experiment: Experiment,
+    data: datasets.Dataset,
+    batches: datasets.Batches,
+    checkpoints: Checkpoints | None,
+    verbose: bool,
+) -> FoundBounds:
+    """Returns the bounds of the last checkpoint, or else those of a range test."""
+    found, whence = checkpoints and checkpoints.bounds_before(), ", from the checkpoint"
+    if found is None:
+        # A model of its own: that of the training run may need an optimizer with a schedule.
+        found = bounds.find(experiment, _build(experiment, data, 1.0), batches)
+        whence = ""
+    if checkpoints:
+        checkpoints.bounds = found
+    if verbose:
+        print(f"Range test{whence}: {found.in_words(experiment)}", flush=True)
+    return found
 
 
 def _fit(

@@ -9,7 +9,8 @@ import numpy as np
 
 from clr.files import read_json, write_json
 from clr.training import machine
-from clr.training.experiment import Experiment
+from clr.training.bounds import FoundBounds
+from clr.training.experiment import Experiment, is_auto
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Run:
     """What happened in a training, as plain values that JSON can hold.
 
     Attributes:
-        experiment: What was trained.
+        experiment: What was trained, with `"auto"` where a range test was asked for.
         history: Per epoch: `loss`, `accuracy`, `val_loss`, `val_accuracy` (on the test images, as
             the tutorial does) and `learning_rate` of the epoch's last iteration.
         iterations_per_epoch: Updates in an epoch. With `experiment` it gives every rate: `rates`.
@@ -34,6 +35,8 @@ class Run:
         started: When, in UTC, as ISO 8601.
         snapshots: If several cycles ended: the test accuracies of the networks at their ends
             (`"accuracy"`), and that of the mean of their predictions (`"ensemble"`).
+        bounds: If the experiment says `max_lr="auto"`: the bounds that were found, and the range
+            test. Otherwise `None`.
         model: The trained network; not saved in the JSON file.
     """
 
@@ -52,6 +55,7 @@ class Run:
     commit: str | None
     started: str
     snapshots: dict[str, Any] | None = None
+    bounds: FoundBounds | None = None
     model: keras.Model | None = field(default=None, repr=False, compare=False)
 
     FORMAT = "clr-run/1"
@@ -63,7 +67,8 @@ class Run:
 
     def rates(self) -> np.ndarray:
         """Returns the rate of every iteration, from the formula: float64 of shape (iterations,)."""
-        return self.experiment.rates(self.iterations_per_epoch)
+        e = self.experiment if self.bounds is None else self.bounds.put_into(self.experiment)
+        return e.rates(self.iterations_per_epoch)
 
     def classification_report(self) -> str:
         """Returns the report as a table to print."""
@@ -85,10 +90,11 @@ class Run:
     def provenance(self) -> str:
         """Returns one sentence on how this run was made, to stand beside its numbers."""
         e = self.experiment
+        found = f"Range test: {self.bounds.in_words(e)}. " if self.bounds is not None else ""
         return (
             f"Data: {e.dataset} ({self.data}), {self.examples['train']:,} training and "
             f"{self.examples['test']:,} test images. Network: width {e.width:g}, "
-            f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. Time: "
+            f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. {found}Time: "
             f"{self.seconds['train']:,.0f} s for {len(self.history['loss'])} epochs, from "
             f"{self.started}. {self.machine}."
         )
@@ -97,6 +103,12 @@ class Run:
         """Writes the run to a JSON file, whole or not at all."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
         values["experiment"] = asdict(self.experiment)
+        if self.bounds is None:
+            del values[
+                "bounds"
+            ]  # So a run with numbers is written as it was before there were any.
+        else:
+            values["bounds"] = self.bounds.to_dict()
         write_json(Path(path), self.FORMAT, values)
 
     @classmethod
@@ -109,6 +121,8 @@ class Run:
         """
         with read_json(path, cls.FORMAT, "a run that clr.Run.save wrote") as values:
             values["experiment"] = Experiment(**values["experiment"])
+            if "bounds" in values:
+                values["bounds"] = FoundBounds.from_dict(values["bounds"])
             run = cls(**values)
             run._check()
         return run
@@ -116,6 +130,7 @@ class Run:
     def _check(self) -> None:
         """Raises an error if anything is missing, of the wrong type, or at odds with the rest."""
         epochs = np.array(list(self.history.values()), float)  # Fails if they differ in length.
+        self._check_bounds()
         # A file can ask for no more rates than it has epochs, however many it says there were.
         if "loss" not in self.history or epochs.shape[1] != self.experiment.num_epochs:
             raise ValueError("the history is not that of the experiment's epochs")
@@ -125,6 +140,13 @@ class Run:
         if np.array(self.confusion, int).shape != (len(self.classes), len(self.classes)):
             raise ValueError("the confusion matrix does not fit the classes")
         self._touch_all()
+
+    def _check_bounds(self) -> None:
+        if is_auto(self.experiment.max_lr) != (self.bounds is not None):
+            raise ValueError("bounds were found exactly where the experiment says max_lr='auto'")
+        given = self.experiment.min_lr
+        if self.bounds is not None and not is_auto(given) and given != self.bounds.min_lr:
+            raise ValueError("the lower bound is not the one that the experiment gives")
 
     def _touch_all(self) -> None:
         """Uses all that must be there; what is not raises an error of some kind."""
