@@ -13,6 +13,8 @@ import pytest
 
 from clr import Experiment, Run
 from clr.__main__ import main, parser
+from clr.range_test import RangeTest
+from clr.training import bounds
 
 
 def test_train_writes_the_run_and_both_plots(tmp_path):
@@ -61,6 +63,34 @@ def test_train_takes_a_folder_of_images(tmp_path, capsys):
     assert "Data: photos (a folder of 10 images" in capsys.readouterr().out
 
 
+AUTO = "train --profile quick --max-lr auto --num-epochs 2 --step-size 1 --width 0.05"
+
+
+def test_auto_finds_the_bounds_prints_them_and_trains(tmp_path, capsys):
+    assert main([*AUTO.split(), "--output", str(tmp_path)]) == 0
+    run = Run.load(tmp_path / "run.json")
+    assert run.experiment.max_lr == run.experiment.min_lr == "auto"
+    found = run.bounds
+    assert 1e-6 < found.min_lr < found.max_lr < 10 and len(found.range_test.losses) > 100
+    lines = capsys.readouterr().out.splitlines()
+    steps = len(found.range_test.lrs)
+    said = f"Range test: {steps} steps; base_lr={found.min_lr:.3g}, max_lr={found.max_lr:.3g}"
+    assert lines[0] == said and lines[1].startswith("epoch 1/2")
+    assert max(run.rates()) == pytest.approx(found.max_lr)
+
+
+def test_auto_without_an_answer_exits_2_and_says_what_to_do(tmp_path, capsys, monkeypatch):
+    def refuse(self):
+        raise ValueError("the loss never falls")
+
+    monkeypatch.setattr(RangeTest, "suggest", refuse)
+    monkeypatch.setattr(bounds, "FEWEST_STEPS", 2)
+    assert main([*AUTO.split(), "--output", str(tmp_path)]) == 2
+    out, error = capsys.readouterr()
+    assert "Give a number for max_lr" in error and "the loss never falls" in error
+    assert out == "" and list(tmp_path.iterdir()) == []
+
+
 def test_help_explains_every_option(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["train", "--help"])
@@ -69,7 +99,7 @@ def test_help_explains_every_option(capsys):
     for option in fields(Experiment):
         assert f"--{option.name.replace('_', '-')} " in text
         assert option.metadata["help"] in text
-        assert f"(full: {option.default}" in text
+        assert f"(full: {getattr(Experiment(), option.name)}" in text
     assert "--profile" in text and "--output" in text
 
 
@@ -86,6 +116,8 @@ def test_options_have_their_fields_types():
     assert options["seed"] == 7 and options["gamma"] == 0.5
     assert options["dtype"] == "mixed_bfloat16"
     assert parser().parse_args(["train", "--jit-compile", "auto"]).jit_compile == "auto"
+    assert parser().parse_args(["train", "--max-lr", "auto"]).max_lr == "auto"
+    assert parser().parse_args(["train", "--max-lr", "1e-1"]).max_lr == 0.1
 
 
 @pytest.mark.parametrize(
@@ -99,6 +131,10 @@ def test_options_have_their_fields_types():
         "--dtype float64",
         "--step-size 1.5",
         "--max-lr high",
+        "--max-lr automatic",
+        "--max-lr nan",
+        "--max-lr -1",
+        "--min-lr auto",  # Without --max-lr auto.
         "--augment maybe",
         "--jit-compile maybe",
         "--num-epochs 0",
