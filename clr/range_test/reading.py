@@ -225,17 +225,6 @@ class Curve:
         )
 
 
-def near(loss: float, best: float, start: float) -> bool:
-    """Tells whether the loss after a trial is as good as the best one.
-
-    Args:
-        loss: The loss.
-        best: The lowest of all the trials.
-        start: The loss without any training.
-    """
-    return loss <= best + 0.1 * min(abs(best), max(0.0, start - best))
-
-
 def steepest(curve: Curve) -> tuple[float, float]:
     """Reads `max_lr` where the loss falls fastest over the rate's logarithm."""
     way = curve.way()
@@ -303,10 +292,7 @@ def edge(curve: Curve) -> Bounds:
 
 
 def trials(curve: Curve) -> Bounds:
-    """Reads `max_lr` as the lowest rate whose trial ended within a tenth of the best one's loss.
-
-    `base_lr` is a tenth of it.
-    """
+    """Reads `max_lr` as the rate of the best trial. `base_lr` is a tenth of it."""
     if not curve.trials:
         raise ValueError(
             "There were no trials. Test again with `trials` above 0, with more data or steps, and "
@@ -320,14 +306,12 @@ def trials(curve: Curve) -> Bounds:
             f"loss on data held back: from {start:.4g} to {best:.4g} at best. Does the model learn "
             "at any rate? If it learns slowly, raise num_steps."
         )
-    max_lr = min(lr for lr, loss in tried.items() if near(loss, best, start))
-    ends = {min(tried): "lower", max(tried): "higher"}
-    end = ends.get(min(tried, key=tried.__getitem__))
+    max_lr = min(tried, key=tried.__getitem__)
     warnings = _of_the_scale(curve, max_lr)
-    if end is not None:
+    if max_lr == min(tried):
         warnings.append(
-            f"Of {len(tried)} trials the one at the {end[:-2]}est rate was the best, so a {end} "
-            f"rate than {max_lr:.1e} may be better still. Test again with more `trials`."
+            f"Of {len(tried)} trials the one at the lowest rate was the best, so a lower rate than "
+            f"{max_lr:.1e} may be better still. Test again with more `trials`."
         )
     return Bounds(max_lr / 10, max_lr, " ".join(warnings) or None)
 

@@ -106,8 +106,8 @@ class RangeTest:
 
         `max_lr` is, by method:
 
-        - `"trials"`: the lowest rate whose trial ended within a tenth of the best one's loss. Its
-          `base_lr` is a tenth of `max_lr`. It warns where the best trial was the last one made.
+        - `"trials"`: the rate of the best trial. Its `base_lr` is a tenth of `max_lr`. It warns
+          where the best trial was the one at the lowest rate.
 
         - `"steepest"`: where the loss falls fastest over the rate's logarithm (fastai's `steep`,
           once the descent has begun). Too high if a decade has fewer steps than the average spans.

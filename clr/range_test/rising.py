@@ -86,9 +86,9 @@ def lr_range_test(
     ```
 
     Then come a few short trainings, the trials: one cycle each, up to the rate that was read off
-    the curve and by half decades up or down from there, until the loss on batches held back rises.
-    They show what the curve can't: a rate at which a small set is overfitted, or a network that
-    learns too slowly for the test to see it.
+    the curve (`"edge"`), and by half decades up or down from there while the loss on batches held
+    back falls; up to ten times the optimizer's default rate. They show what the curve can't: a rate
+    at which a small set is overfitted, or at which a network does not recover from a bad start.
 
     Afterwards, also if an exception or Ctrl-C ended the test early, the model is bit for bit as it
     was: weights, seeds of dropout and augmentation, metrics, the optimizer's slots, count and
@@ -130,7 +130,7 @@ def lr_range_test(
         validation_every: Steps from one validation to the next; goes with `validation_data`.
         metric: The compiled metric to record as accuracy, such as `"categorical_accuracy"`.
             Defaults to the first with `acc` in its name, if any.
-        trials: How many short trainings there may be after the test; three or four are the rule.
+        trials: How many short trainings there may be after the test; two to four are the rule.
             Each has half as many steps as the test. 0 for none. Defaults to 6, where the data
             can be passed through more than once and are enough to hold some back; batches of a
             `tf.data.Dataset` are kept in memory meanwhile.

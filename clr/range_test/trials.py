@@ -11,7 +11,6 @@ import numpy as np
 from clr import optimizers
 from clr.policies import OneCyclePolicy
 from clr.range_test.batches import is_arrays
-from clr.range_test.reading import near
 
 MOST = 6  # Trials, by default; three or four will do where the curve told the truth.
 FEWEST_STEPS = 10  # A trial of fewer steps tells nothing.
@@ -143,31 +142,36 @@ def try_rates(
         )
         return trial.loss
 
-    start = loss_of(0.0)
-    return {0.0: start} | climb(loss_of, start, centre, most)
+    # Ten times the default is the rate that serves most networks best, if no test is made.
+    default = optimizers.default_rate(model.optimizer)
+    ceiling = math.inf if default is None else 10 * default
+    return {0.0: loss_of(0.0)} | climb(loss_of, centre, ceiling, most)
 
 
 def climb(
-    loss_of: Callable[[float], float], start: float, centre: float, most: int
+    loss_of: Callable[[float], float], centre: float, ceiling: float, most: int
 ) -> dict[float, float]:
-    """Walks from a rate by half decades: up while the loss falls, or else down while it is `near`.
+    """Walks from a rate by half decades, up or else down, while the loss falls.
 
     Args:
         loss_of: From a rate to a loss, infinite where training breaks down.
-        start: The loss without any training.
         centre: The first rate.
+        ceiling: No other rate is above it.
         most: How many rates to try at most.
 
     Returns:
         The losses by rate.
     """
     losses = {centre: loss_of(centre)}
-    up = centre
-    while len(losses) < most and losses[up] == min(losses.values()) < math.inf:
+
+    def best(rate: float) -> bool:
+        return len(losses) < most and losses[rate] == min(losses.values())
+
+    up = down = centre
+    while best(up) and math.isfinite(losses[up]) and up * STEP <= ceiling:
         up *= STEP
         losses[up] = loss_of(up)
-    down = centre
-    while len(losses) < most and near(losses[down], min(losses.values()), start):
+    while best(down):
         down /= STEP
         losses[down] = loss_of(down)
     return losses

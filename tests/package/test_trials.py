@@ -1,4 +1,4 @@
-"""The short trainings after a range test: what they train on, which rates they try, what is read."""
+"""The short trainings after a range test: their batches, their rates, and what is read."""
 
 import math
 import warnings
@@ -36,9 +36,9 @@ def range_test(model, x=X, y=Y, **options):
 # --- which rates are tried ------------------------------------------------------------------------
 
 
-def tried(loss_of, centre=1.0, start=10.0, most=6):
-    """The places of the rates that are tried, in half decades from the centre."""
-    losses = climb(lambda rate: loss_of(2 * math.log10(rate)), start, centre, most)
+def tried(loss_of, ceiling=math.inf, most=6):
+    """The places of the rates that are tried, in half decades from the first."""
+    losses = climb(lambda rate: loss_of(round(2 * math.log10(rate))), 1.0, ceiling, most)
     return [round(2 * math.log10(rate)) for rate in losses]
 
 
@@ -50,12 +50,13 @@ def test_the_trials_walk_towards_the_lowest_loss_and_one_step_beyond(best_at, or
     assert tried(lambda place: 1 + abs(place - best_at)) == order
 
 
+def test_the_trials_go_up_to_the_ceiling_at_most():
+    assert tried(lambda place: -place, ceiling=10**0.9) == [0, 1]
+    assert tried(lambda place: abs(place + 1), ceiling=0.01) == [0, -1, -2]
+
+
 def test_the_trials_go_down_from_a_rate_that_breaks_training():
-    assert tried(lambda place: math.inf if place > -3 else 1 - place) == [0, -1, -2, -3, -4]
-
-
-def test_the_trials_go_on_down_while_the_loss_is_as_good():
-    assert tried(lambda place: 1.0 if place > -3 else 5.0) == [0, 1, -1, -2, -3]
+    assert tried(lambda place: math.inf if place > -3 else -place) == [0, -1, -2, -3, -4]
 
 
 def test_the_trials_are_no_more_than_was_said():
@@ -124,36 +125,31 @@ def test_the_suggestion_comes_from_the_trials():
     assert found.max_lr in rates and found.base_lr == pytest.approx(found.max_lr / 10)
 
 
-def test_the_lowest_rate_is_taken_that_is_nearly_the_best():
+def test_the_rate_of_the_best_trial_is_taken():
     result = range_test(net(), num_steps=40)
-    for trials, max_lr in [
-        ([(0.0, 2.0), (0.1, 1.0), (0.3, 0.9), (1.0, 1.5)], 0.3),
-        ([(0.0, 2.0), (0.1, 1.0), (0.3, 0.95), (1.0, None)], 0.1),
-        # A tenth of the gain, where that is less: these losses have hardly moved.
-        ([(0.0, 1.10), (0.1, 1.08), (0.3, 1.05), (1.0, 1.2)], 0.3),
-    ]:
-        result.trials = trials
-        assert result.suggest().max_lr == max_lr
+    result.trials = [(0.0, 2.0), (0.1, 1.0), (0.3, 0.9), (1.0, None)]
+    with warnings.catch_warnings(action="error"):
+        assert tuple(result.suggest()) == (0.03, 0.3)
 
 
-@pytest.mark.parametrize(
-    ("trials", "says"),
-    [
-        ([(0.0, 2.0), (0.1, 1.0), (0.3, 0.5)], "a higher rate than 3.0e-01"),
-        ([(0.0, 2.0), (0.1, 1.0), (0.03, 0.5)], "a lower rate than 3.0e-02"),
-    ],
-)
-def test_the_best_of_the_outermost_rates_is_warned_of(trials, says):
+def test_the_best_trial_at_the_lowest_rate_is_warned_of():
     result = range_test(net(), num_steps=40)
-    result.trials = trials
-    with pytest.warns(UserWarning, match=says):
+    result.trials = [(0.0, 2.0), (0.1, 1.0), (0.03, 0.5)]
+    with pytest.warns(UserWarning, match="a lower rate than 3.0e-02"):
+        result.suggest()
+
+
+def test_a_rate_far_below_the_default_is_blamed_on_the_scale_of_the_inputs():
+    result = range_test(net(), num_steps=40)
+    result.trials = [(0.0, 2.0), (5e-5, 1.0), (1e-5, 1.5)]
+    with pytest.warns(UserWarning, match="may not be scaled: bring them to a mean of 0"):
         result.suggest()
 
 
 def test_trials_that_learn_nothing_leave_it_to_the_curve_with_a_warning():
     result = range_test(net())
     result.trials = [(0.0, 2.3), (0.1, 2.4), (0.3, None)]
-    with pytest.raises(ValueError, match="None of the trials, between rates 1.0e-01 and 3.0e-01"):
+    with pytest.raises(ValueError, match="None of the trials, between rates"):
         result.suggest("trials")
     with pytest.warns(UserWarning, match="Does the model learn at any rate"):
         found = result.suggest()
@@ -187,11 +183,15 @@ def test_a_bad_number_of_trials_is_named(trials):
 
 def test_the_trials_leave_no_trace():
     model = net(optimizer="adam")
-    before = [np.array(v) for v in (*model.get_weights(), *[v.numpy() if hasattr(v, "numpy") else
-              keras.ops.convert_to_numpy(v) for v in model.optimizer.variables])]  # fmt: skip
+    model.optimizer.build(model.trainable_variables)
+
+    def state():
+        values = [*model.variables, *model.optimizer.variables]
+        return [np.array(keras.ops.convert_to_numpy(value)) for value in values]
+
+    before = state()
     assert range_test(model, num_steps=60).trials
-    after = [*model.get_weights(), *map(keras.ops.convert_to_numpy, model.optimizer.variables)]
-    for one, other in zip(before, after, strict=False):
+    for one, other in zip(before, state(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
