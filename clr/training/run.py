@@ -104,9 +104,7 @@ class Run:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
         values["experiment"] = asdict(self.experiment)
         if self.bounds is None:
-            del values[
-                "bounds"
-            ]  # So a run with numbers is written as it was before there were any.
+            del values["bounds"]  # As runs were written before bounds could be found.
         else:
             values["bounds"] = self.bounds.to_dict()
         write_json(Path(path), self.FORMAT, values)
@@ -143,7 +141,7 @@ class Run:
 
     def _check_bounds(self) -> None:
         if is_auto(self.experiment.max_lr) != (self.bounds is not None):
-            raise ValueError("bounds were found exactly where the experiment says max_lr='auto'")
+            raise ValueError("bounds belong to an experiment with max_lr='auto', and to no other")
         given = self.experiment.min_lr
         if self.bounds is not None and not is_auto(given) and given != self.bounds.min_lr:
             raise ValueError("the lower bound is not the one that the experiment gives")
