@@ -229,7 +229,10 @@ class RangeTest:
         Args:
             path: File to write. Defaults to none.
         """
-        text = json_text(self.FORMAT, asdict(self))
+        values = asdict(self)
+        if self.trials is None:
+            del values["trials"]  # As files without them were written before there were any.
+        text = json_text(self.FORMAT, values)
         if path is not None:
             write_atomically(Path(path), text.encode())
         return text

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -66,10 +66,28 @@ class Batches:
         self.held = places[:held].tolist()
         self.trained = _passes(places[held:], steps).tolist()
 
-    def passing(self, trained: int) -> Iterator[Any]:
-        """Yields some of the batches to train on, and then those held back."""
-        for place in (*self.trained[:trained], *self.held):
-            yield self.batch(place)
+    def passing(self, trained: int) -> "Places":
+        """Returns some of the batches to train on, and then those held back."""
+        return Places(self.batch, [*self.trained[:trained], *self.held])
+
+
+class Places(keras.utils.PyDataset):
+    """Batches by their places, for `fit`, which weighs classes of a data set, not of a generator.
+
+    Args:
+        batch: From a place to a batch.
+        places: The places.
+    """
+
+    def __init__(self, batch: Callable[[Any], Any], places: Sequence[Any]):
+        super().__init__()
+        self.batch, self.places = batch, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batch(self.places[index])
 
 
 def _passes(places: np.ndarray, count: int) -> np.ndarray:
@@ -134,7 +152,6 @@ def try_rates(
         trial = Trial(rates)
         model.fit(
             batches.passing(trained),
-            steps_per_epoch=trained + len(batches.held),
             class_weight=class_weight,
             shuffle=False,
             callbacks=[trial],

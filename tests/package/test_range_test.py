@@ -423,11 +423,11 @@ def test_the_length_follows_epochs_and_the_rate_the_schedule(shared):
         stop = {"stop_factor": 1e9, "end_lr": 0.1, "verbose": 0}
         return lr_range_test(shared, X, Y, batch_size=512, **stop, **options).lrs
 
-    np.testing.assert_allclose(rates(epochs=3), np.geomspace(1e-10, 0.1, 12))
+    np.testing.assert_allclose(rates(epochs=3), np.geomspace(1e-7, 0.1, 12))
     linear = rates(num_steps=5, start_lr=0, schedule="linear")
     np.testing.assert_allclose(linear, [0, 0.025, 0.05, 0.075, 0.1])
     options = {"stop_factor": 1e9, "end_lr": 0.1, "verbose": 0}
-    assert len(lr_range_test(shared, endless(), **options).lrs) == 300
+    assert len(lr_range_test(shared, endless(), **options).lrs) == 200
     assert len(lr_range_test(shared, X, Y, batch_size=5, **options).lrs) == 360  # An epoch.
 
 
@@ -532,7 +532,7 @@ def test_suggestions_on_a_curve_that_falls_from_1e_4_steepest_at_1e_3_lowest_at_
         assert math.log10(found.base_lr) == pytest.approx(base_lr, abs=0.06)
     found = result.suggest("valley")
     assert -3.6 < math.log10(found.max_lr) < -2
-    assert result.suggest() == found
+    assert result.suggest() == result.suggest("edge")  # There are no trials.
 
 
 def test_the_accuracy_reading_finds_where_it_begins_to_climb_and_where_it_slows():
