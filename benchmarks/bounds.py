@@ -26,7 +26,6 @@ only if its bounds changed: with a changed reading, the rest of the record is ke
 """
 
 import argparse
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,7 +42,7 @@ from harness import write
 from clr import CyclicPolicy, OneCyclePolicy, lr_range_test, recorded_benchmark, records
 from clr.files import write_json
 from clr.range_test import RangeTest
-from clr.range_test.trials import HELD, SHARE
+from clr.range_test.trials import SHARE
 from clr.training import hardware, versions
 
 Shape = Callable[[float, float, int], Any]  # From base_lr, max_lr and steps to a rate a step.
@@ -251,11 +250,12 @@ def record(task: Task, seeds: int, retest: bool, until: float) -> None:
 
 
 def step_count(curve: dict[str, Any], trials: bool) -> int:
-    """Returns how many batches a range test took, with its trials or without."""
-    steps = curve["config"]["num_steps"] // SHARE
-    held = math.ceil(steps / HELD)
-    made = len(curve["trials"]) if trials else 0
-    return len(curve["losses"]) + max(0, made - 1) * (steps + held) + (held if made else 0)
+    """Returns how many batches a range test trained on, with its trials or without.
+
+    The batches that trials are judged by, forward only, a fifth as many, are left out.
+    """
+    made = len(curve["trials"]) - 1 if trials and curve["trials"] else 0
+    return len(curve["losses"]) + made * (curve["config"]["num_steps"] // SHARE)
 
 
 def means(stored: dict[str, Any]) -> dict[str, float]:

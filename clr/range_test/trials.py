@@ -66,9 +66,13 @@ class Batches:
         self.held = places[:held].tolist()
         self.trained = _passes(places[held:], steps).tolist()
 
-    def passing(self, trained: int) -> "Places":
-        """Returns some of the batches to train on, and then those held back."""
-        return Places(self.batch, [*self.trained[:trained], *self.held])
+    def to_train_on(self) -> "Places":
+        """Returns the batches to train on."""
+        return Places(self.batch, self.trained)
+
+    def held_back(self) -> "Places":
+        """Returns the batches held back."""
+        return Places(self.batch, self.held)
 
 
 class Places(keras.utils.PyDataset):
@@ -96,36 +100,15 @@ def _passes(places: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate(passes)[:count]
 
 
-class Trial(keras.callbacks.Callback):
-    """A training over batches, and over batches held back after them, which pass by at rate 0.
+class _Rates(keras.callbacks.Callback):
+    """Sets the rate of each batch."""
 
-    So these are judged as they would be in training, with each batch's own statistics: after so few
-    steps a normalisation's moving averages are of no use yet.
-
-    Args:
-        rates: The rates of the batches to train on.
-
-    Attributes:
-        loss: The mean loss of the batches held back; infinite if it is not finite.
-    """
-
-    def __init__(self, rates: Sequence[float]):
+    def __init__(self, rates: np.ndarray):
         super().__init__()
-        self.rates = rates
-        self.loss = math.inf
+        self.rates = rates.tolist()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Sets the rate for this batch; begins to average at the first one held back."""
-        if batch < len(self.rates):
-            optimizers.set_rate(self.model, self.rates[batch])
-        elif batch == len(self.rates):
-            optimizers.set_rate(self.model, 0.0)
-            self.model.reset_metrics()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Keeps the loss."""
-        loss = float((logs or {})["loss"])
-        self.loss = loss if math.isfinite(loss) else math.inf
+        optimizers.set_rate(self.model, self.rates[batch])
 
 
 def try_rates(
@@ -142,27 +125,30 @@ def try_rates(
         put_back: The function that puts the model's variables back.
 
     Returns:
-        The loss of the batches held back, by rate; without any training, at rate 0.
+        The loss on the batches held back, by rate; without any training, at rate 0.
     """
+    steps = len(batches.trained)
+
+    def judged() -> float:
+        loss = model.evaluate(batches.held_back(), return_dict=True, verbose=0)["loss"]
+        return float(loss) if math.isfinite(loss) else math.inf
 
     def loss_of(max_lr: float) -> float:
         put_back()
-        trained = len(batches.trained) if max_lr else 0
-        rates = OneCyclePolicy(max_lr, trained).rate(np.arange(trained)).tolist() if trained else []
-        trial = Trial(rates)
+        rates = _Rates(OneCyclePolicy(max_lr, steps).rate(np.arange(steps)))
         model.fit(
-            batches.passing(trained),
+            batches.to_train_on(),
             class_weight=class_weight,
             shuffle=False,
-            callbacks=[trial],
+            callbacks=[rates],
             verbose=0,
         )
-        return trial.loss
+        return judged()
 
     # Ten times the default is the rate that serves most networks best, if no test is made.
     default = optimizers.default_rate(model.optimizer)
     ceiling = math.inf if default is None else 10 * default
-    return {0.0: loss_of(0.0)} | climb(loss_of, centre, ceiling, most)
+    return {0.0: judged()} | climb(loss_of, centre, ceiling, most)
 
 
 def climb(

@@ -77,7 +77,7 @@ def test_no_example_is_both_trained_on_and_held_back():
     assert not set(held) & set(trained)
     assert set(held) | set(trained) == set(x)
     assert len(trained) == 30 * 8
-    passing = batches.passing(0)
+    passing = batches.held_back()
     assert [len(passing[i][0]) for i in range(len(passing))] == [8, 8, 4]
 
 
@@ -88,7 +88,7 @@ def test_examples_are_held_back_from_all_classes_of_sorted_data():
 
 def test_structures_and_weights_are_cut_alike():
     x, y, weight = {"a": np.arange(50), "b": np.arange(50) * 2}, np.arange(50) * 3, np.arange(50)
-    passing = Batches(x, y, weight, batch_size=4, steps=10).passing(10)
+    passing = Batches(x, y, weight, batch_size=4, steps=10).to_train_on()
     for x_, y_, weight_ in map(passing.__getitem__, range(len(passing))):
         np.testing.assert_array_equal(x_["b"], 2 * x_["a"])
         np.testing.assert_array_equal(y_, 3 * x_["a"])
