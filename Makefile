@@ -105,7 +105,7 @@ record: $(VENV)/.package  ## Record the runs that the pages show, as far as they
 
 # One after the other, and nothing else on the machine, please.
 bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and JSON for the Performance page (half an hour)
-	@failed=0; for benchmark in callback augmentation throughput growth book; do \
+	@failed=0; for benchmark in callback range_test augmentation throughput growth book; do \
 		$(BIN)/python benchmarks/$$benchmark.py $(PEERS)/bin/python || failed=1; \
 	done; exit $$failed
 

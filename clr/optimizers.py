@@ -54,6 +54,19 @@ def set_rate(model: keras.Model, value: Any) -> None:
     assign(model.optimizer.learning_rate, value)
 
 
+def as_rates(optimizer: Any, values: Any) -> list[Any]:
+    """Returns numbers as scalar tensors of the rate's type, for `set_rate` to take one by one.
+
+    Converting many at a time takes a fraction of the time of one by one.
+
+    Args:
+        optimizer: An optimizer with a fixed rate.
+        values: A sequence of numbers.
+    """
+    dtype = optimizer.learning_rate.dtype
+    return list(keras.ops.unstack(keras.ops.convert_to_tensor(values, dtype)))
+
+
 def assign(variable: keras.Variable, value: Any) -> None:
     """Puts a value into a variable, as cheaply as the backend can."""
     if keras.backend.backend() == "tensorflow":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.transforms import ScaledTranslation
 
 from clr.policies import CyclicPolicy
 
@@ -35,6 +36,14 @@ STYLE: Any = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+}
+
+DEFAULTS = ("trials", "edge")  # The readings that a range test's band shows: the first there is.
+SIGNS = {  # Of the rates that "edge" reads: name, marker, colour.
+    "plateau": ("plateau ends", ">", "C5"),
+    "reach": ("9/10 down", "s", "C4"),
+    "low": ("lowest", "v", "C3"),
+    "edge": ("begins to rise", "X", "C1"),
 }
 
 
@@ -106,43 +115,90 @@ def training(run: Any, ax: "Axes | None" = None) -> "Axes":
 
 
 def range_test(result: Any, ax: "Axes | None" = None) -> "Axes":
-    """Draws a range test's loss over the rate, raw (faint) and smoothed, with its suggestions.
+    """Draws a range test's loss over the rate: of each batch (faint), and averaged without a lag.
 
-    A dot marks each method's `max_lr`. A band from `base_lr` to `max_lr` marks the default method's
-    suggestion. A method that finds no answer in the curve gets no mark. The first ten steps and the
-    last point are left out.
+    A band shows the bounds that `suggest` returns. Signs on the average show the rates that
+    `"edge"` reads them from, as far as the curve has them: the plateau's end, nine tenths of the
+    descent, the lowest point, and the edge, where the loss begins to rise. A small dot shows the
+    `max_lr` of each other reading. The last point is left out.
 
     Args:
         result: A `RangeTest`.
         ax: Axes to draw into. Defaults to new ones.
     """
-    ax = _axes(ax)
-    lrs, losses = np.array(result.lrs)[result.window], np.array(result.losses)[result.window]
-    curve = result.smoothed[result.window]
-    ax.plot(lrs, losses, "C0", alpha=0.3, label="batch")
-    ax.plot(lrs, curve, "C0", label="smoothed")
-    for colour, (method, found) in enumerate(result.suggestions().items(), start=1):
-        label = f"{method}: {found.base_lr:.1e} to {found.max_lr:.1e}"
-        height = np.interp(found.max_lr, lrs, curve)
-        ax.plot(found.max_lr, height, "o", color=f"C{colour}", label=label)
-        if method == result.default_method:
-            ax.axvspan(*found, color=f"C{colour}", alpha=0.12)
-    if len(curve):
-        # Not to the raw curve's top: one batch of a diverging net would flatten all the rest.
-        ax.set_ylim(top=curve.max() + (0.1 * np.ptp(curve) or 1.0))
-        if curve.min() >= 0:
+    ax = _axes(ax, height=1.25)
+    losses = result.losses[:-1]
+    columns: list[list[Any]] = [ax.plot(result.lrs[:-1], losses, "C0", alpha=0.3, label="batch")]
+    if sum(lr > 0 for lr in result.lrs[:-1]) > 1:
+        lrs, average = result.averaged
+        columns[0] += ax.plot(lrs, average, "C0", label="average")
+        columns = _readings(result, ax, columns[0])
+        # Not to the batches' top: one batch of a diverging net would flatten all the rest.
+        top = max(average.max(), *losses[: len(losses) // 10])
+        ax.set_ylim(top=top + (0.1 * np.ptp(average) or 1.0))
+        if average.min() >= 0:
             ax.set_ylim(bottom=max(0, ax.get_ylim()[0]))  # The margin would go below.
     ax.set(
         xlabel="learning rate",
         ylabel="validation loss" if result.config["validation_every"] else "loss",
         xscale="log" if result.config["schedule"] == "exponential" else "linear",
     )
-    ax.legend()
+    _legend_below(ax, [column for column in columns if column])
     return ax
 
 
-def _axes(ax: "Axes | None") -> "Axes":
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+def _readings(result: Any, ax: "Axes", curves: list[Any]) -> list[list[Any]]:
+    """Draws what was read off a range test, and returns the legend's three columns."""
+    lrs, average = result.averaged
+
+    def sign(lr: float, marker: str, label: str, **options: Any) -> Any:
+        height = np.interp(np.log(lr), np.log(lrs), average)
+        label = f"{label} {lr:.1e}"
+        return ax.plot(lr, height, marker, linestyle="none", label=label, **options)[0]
+
+    found = result.suggestions()
+    # As `suggest` chooses, but without an error where there is nothing to choose from.
+    default = next((found[name] for name in DEFAULTS if name in found), None)
+    if default is not None:
+        label = f"{default.method}: {default.base_lr:.1e} to {default.max_lr:.1e}"
+        curves += [ax.axvspan(*default, color="C2", alpha=0.18, linewidth=0, label=label)]
+    marks = found["edge"].marks if "edge" in found else {}
+    signs = [
+        sign(marks[name], marker, label, color=colour, markersize=8, zorder=4)
+        for name, (label, marker, colour) in SIGNS.items()
+        if name in marks
+    ]
+    dots = [
+        sign(suggestion.max_lr, ".", name, color=INK, markersize=7, zorder=3)
+        for name, suggestion in found.items()
+        if suggestion is not default
+    ]
+    return [curves, signs, dots]
+
+
+def _legend_below(ax: "Axes", columns: list[list[Any]]) -> None:
+    """Draws a legend below the axes, where it covers nothing, one column for each list."""
+    rows = max(map(len, columns))
+    nothing = plt.Line2D([], [], linestyle="none", label=" ")
+    handles = [h for column in columns for h in column + [nothing] * (rows - len(column))]
+    below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # Inches: the axis's labels.
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=ax.transAxes + below,
+        ncols=len(columns),
+        fontsize=9,
+        borderaxespad=0,
+    )
+
+
+def _axes(ax: "Axes | None", height: float = 1.0) -> "Axes":
+    """Returns the axes, or new ones whose figure is so many times as high as usual."""
+    if ax is not None:
+        return ax
+    width, usual = plt.rcParams["figure.figsize"]
+    return plt.subplots(layout="constrained", figsize=(width, height * usual))[1]
 
 
 def png(ax: "Axes") -> bytes:

@@ -175,8 +175,7 @@ class PolicyCallback(keras.callbacks.Callback):
         if steps := self.params.get("steps"):
             end = min(end, max(steps, batch + 1))
         rates = self.policy.rate(self._iteration(np.arange(batch, end)))
-        dtype = self.model.optimizer.learning_rate.dtype
-        tensors = keras.ops.unstack(keras.ops.convert_to_tensor(rates, dtype))
+        tensors = optimizers.as_rates(self.model.optimizer, rates)
         return _RatesAhead(range(batch, end), rates.tolist(), tensors)
 
     def _begin_cycle_if_asked(self) -> bool:

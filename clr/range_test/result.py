@@ -92,6 +92,12 @@ class RangeTest:
         return self._curve("loss").smoothed()
 
     @property
+    def averaged(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rates and losses, averaged without a lag, as `"edge"` reads them; see `Curve.centred`."""
+        centred = self._curve("loss").centred()
+        return centred.lrs, centred.average
+
+    @property
     def window(self) -> slice:
         """The points that are read, without the first ten steps and the last point."""
         return self._curve("loss").window

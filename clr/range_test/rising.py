@@ -14,6 +14,7 @@ from clr import checks, optimizers
 from clr.range_test import trials as second_look
 from clr.range_test.batches import build, is_arrays, is_built, one_batch, passes, reshuffles
 from clr.range_test.reading import SKIP_FIRST, Average, beta_per_point
+from clr.range_test.resetting import resetter, setter
 from clr.range_test.result import RangeTest
 from clr.range_test.undoing import model_kept, random_states_kept
 
@@ -252,6 +253,8 @@ class _Rise(keras.callbacks.Callback):
         self.settings = replace(self.settings, num_steps=steps)
         space = np.geomspace if self.settings.schedule == "exponential" else np.linspace
         self.rates = space(self.settings.start_lr, self.settings.end_lr, steps).tolist()
+        self.set_rate = setter(self.model, self.rates)
+        self.reset_metrics = resetter(self.model)
         self.progress = keras.utils.Progbar(
             len(self.rates), verbose=self.verbose, stateful_metrics=["loss", "learning_rate"]
         )
@@ -260,9 +263,10 @@ class _Rise(keras.callbacks.Callback):
         self.steps_before = self.step
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        optimizers.set_rate(self.model, self.rates[self.step])
+        model = self.model  # Each time: on JAX this brings its variables up to date.
+        self.set_rate(model, self.step)
         # Metrics are running means over an epoch; begun anew they hold this batch alone.
-        self.model.reset_metrics()
+        self.reset_metrics(model)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         rate = self.rates[self.step]
@@ -283,8 +287,9 @@ class _Rise(keras.callbacks.Callback):
         stop = self.stopped != "data ended"
         if stop:
             self.model.stop_training = True
-        shown = [("loss", logs["loss"]), ("learning_rate", rate)]
-        self.progress.update(self.step, shown, finalize=stop)
+        if self.verbose:
+            shown = [("loss", logs["loss"]), ("learning_rate", rate)]
+            self.progress.update(self.step, shown, finalize=stop)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.step == self.steps_before:  # Data that can be passed through only once.

@@ -1,6 +1,7 @@
 """Each figure shows the numbers that it is given, in the axes that it is given."""
 
 import io
+import re
 from types import SimpleNamespace
 
 import keras
@@ -86,40 +87,95 @@ def test_style_is_applied_on_request_only():
 
 LOG_RATES = np.linspace(-6, 1, 141)
 S_SHAPED = 2.3 - 1.5 / (1 + np.exp(-4 * (LOG_RATES + 3))) + np.maximum(0, LOG_RATES + 1) ** 3
+FALLING = 2.3 - 1.5 / (1 + np.exp(-4 * (LOG_RATES + 1)))  # It never rises again.
+SHARP = FALLING + np.maximum(0, LOG_RATES + 0.3) * 8
+RISING = 2.3 + np.maximum(0, LOG_RATES + 1) ** 2
+SIGNS = {
+    "plateau ends": "plateau",
+    "9/10 down": "reach",
+    "lowest": "low",
+    "begins to rise": "edge",
+}
 
 
 def curve(losses, **config):
     """A range test that found just this."""
-    lrs = np.geomspace(1e-6, 10, len(losses))
+    rates = np.geomspace(1e-6, 10, len(losses))
+    if config.get("schedule") == "linear":
+        rates = np.linspace(0, 1, len(losses))
     defaults = {"beta": 0.5, "validation_every": None, "schedule": "exponential", "num_steps": 100}
-    return RangeTest(list(lrs), list(losses), None, "end_lr reached", True, defaults | config)
+    return RangeTest(list(rates), list(losses), None, "end_lr reached", True, defaults | config)
 
 
-def test_range_test_plot_shows_raw_and_smoothed_losses_and_the_suggestions(ax):
-    result = curve(S_SHAPED)
+def lines(ax):
+    """The lines by label, without the rate that a sign's or a dot's label ends with."""
+    return {re.sub(r" \S+e[+-]\d+$", "", line.get_label()): line for line in ax.lines}
+
+
+LINEAR = np.interp(np.linspace(0, 1, 141), [0, 0.1, 0.3, 0.4, 1], [2.3, 1.4, 0.9, 1, 4])
+
+
+@pytest.mark.parametrize(
+    ("result", "marks"),
+    [
+        (curve(S_SHAPED), ["plateau", "reach", "low", "edge"]),
+        (curve(SHARP), ["plateau", "reach", "low", "edge"]),
+        (curve(FALLING), ["plateau", "reach", "low"]),
+        (curve(RISING), ["plateau", "edge"]),
+        (curve(LINEAR, schedule="linear"), ["plateau", "reach", "low", "edge"]),
+    ],
+    ids=["clean", "an edge just after the lowest", "no edge", "only rising", "linear"],
+)
+def test_range_test_plot_shows_where_each_bound_was_read(result, marks, ax):
     assert result.plot(ax) is ax
+    drawn = lines(ax)
+    found = result.suggestions()["edge"]
+    assert list(found.marks) == marks
+    assert [SIGNS[name] for name in drawn if name in SIGNS] == marks
+    for name, mark in SIGNS.items():
+        if mark in marks:
+            ((lr, height),) = drawn[name].get_xydata()
+            assert lr == found.marks[mark]
+            assert drawn[name].get_label() == f"{name} {lr:.1e}"
+            # On the average, so that the sign stands where the reading saw the loss.
+            rates, average = result.averaged
+            assert height == pytest.approx(average[np.argmin(abs(rates - lr))])
+    (band,) = ax.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((*found,))
+    assert band.get_label() == f"edge: {found.base_lr:.1e} to {found.max_lr:.1e}"
+
+
+def test_range_test_plot_shows_the_batches_the_average_that_was_read_and_the_other_readings(ax):
+    result = curve(S_SHAPED)
+    result.plot(ax)
+    drawn = lines(ax)
+    assert list(drawn) == ["batch", "average", *SIGNS, "steepest", "valley", "minimum"]
+    np.testing.assert_array_equal(drawn["batch"].get_xydata().T, (result.lrs[:-1], S_SHAPED[:-1]))
+    np.testing.assert_array_equal(drawn["average"].get_xydata().T, result.averaged)
+    for method in ("steepest", "valley", "minimum"):
+        assert drawn[method].get_xdata()[0] == result.suggest(method).max_lr
     assert ax.get_xscale() == "log"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("learning rate", "loss")
-    lines = {line.get_label().split(":")[0]: line for line in ax.lines}
-    assert list(lines) == ["batch", "smoothed", "steepest", "valley", "minimum", "edge"]
-    np.testing.assert_array_equal(lines["batch"].get_ydata(), result.losses[10:-1])
-    np.testing.assert_array_equal(lines["smoothed"].get_ydata(), result.smoothed[10:-1])
-    for method in ("steepest", "valley", "minimum"):
-        assert lines[method].get_xdata()[0] == result.suggest(method).max_lr
+
+
+def test_range_test_plot_shows_the_bounds_of_the_trials_where_there_were_any(ax):
+    result = curve(S_SHAPED)
+    result.trials = [(0.0, 2.3), (0.03, 0.9), (0.01, 0.91), (0.003, 1.5)]
+    result.plot(ax)
     (band,) = ax.patches
-    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx(result.suggest()[:])
+    assert band.get_label() == "trials: 1.0e-03 to 1.0e-02"
+    assert lines(ax)["edge"].get_xdata()[0] == result.suggest("edge").max_lr
 
 
-def test_range_test_plot_of_validation_losses_skips_as_many_steps_not_points(ax):
-    result = curve(S_SHAPED, validation_every=4)
-    plots.range_test(result, ax)
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), result.losses[3:-1])
+def test_range_test_plot_of_validation_losses_says_so(ax):
+    plots.range_test(curve(S_SHAPED, validation_every=4), ax)
     assert ax.get_ylabel() == "validation loss"
 
 
-def test_range_test_plot_of_a_curve_without_an_answer_is_drawn_without_marks(ax):
-    curve([2.3] * 50, schedule="linear").plot(ax)
-    assert len(ax.lines) == 2 and not ax.patches
+@pytest.mark.parametrize("points", [0, 1, 2, 3, 50])
+def test_range_test_plot_of_a_curve_without_an_answer_is_drawn_without_signs(points, ax):
+    curve([2.3] * points, schedule="linear").plot(ax)
+    assert set(lines(ax)) <= {"batch", "average"} and not ax.patches
     assert ax.get_xscale() == "linear"
 
 
@@ -129,3 +185,27 @@ def test_range_test_plot_of_a_loss_that_is_never_negative_begins_at_zero_at_the_
     assert positive.get_ylim()[0] == 0
     assert negative.get_ylim()[0] < -4
     plt.close(positive.figure), plt.close(negative.figure)
+
+
+def test_range_test_plot_is_not_flattened_by_a_batch_that_blew_up_and_shows_the_plateau(ax):
+    losses = S_SHAPED.copy()
+    losses[3], losses[-3:] = 3.3, 1e6
+    curve(losses).plot(ax)
+    assert 3.3 < ax.get_ylim()[1] < 6
+
+
+@pytest.mark.parametrize("losses", [S_SHAPED, SHARP, FALLING, RISING, [2.3] * 50])
+def test_range_test_legend_is_legible_and_covers_neither_curve_nor_axis_label(losses):
+    with plt.rc_context(plots.STYLE):
+        ax = curve(losses).plot()
+        ax.figure.draw_without_rendering()
+        texts = [text for text in ax.get_legend().get_texts() if text.get_text().strip()]
+        assert min(text.get_fontsize() for text in texts) >= 9
+        boxes = [text.get_window_extent() for text in [*texts, ax.xaxis.label]]
+        boxes.append(ax.get_window_extent())
+        for i, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:i])
+        whole = ax.figure.bbox
+        for box in boxes:
+            assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0
+        plt.close(ax.figure)
