@@ -64,7 +64,7 @@ def small() -> tuple[keras.Model, np.ndarray, np.ndarray]:
 
 
 def large() -> tuple[keras.Model, np.ndarray, np.ndarray]:
-    """Returns the book's convolutional network at half its width, and noise for images: 10 batches of 32."""
+    """Returns the book's network at half its width, and noise for images: 10 batches of 32."""
     random = np.random.default_rng(0)
     x = random.normal(size=(320, 32, 32, 3)).astype("float32")
     return clr.MiniGoogLeNet(width=0.5), x, random.integers(10, size=320)

@@ -150,10 +150,10 @@ def test_a_rate_far_below_the_default_is_blamed_on_the_scale_of_the_inputs():
 
 def test_trials_that_learn_nothing_leave_it_to_the_curve_with_a_warning():
     result = range_test(net())
-    result.trials = [(0.0, 2.3), (0.1, 2.4), (0.3, None)]
+    result.trials = [(0.0, 2.3), (0.1, 2.28), (0.3, None)]
     with pytest.raises(ValueError, match="None of the trials, between rates"):
         result.suggest("trials")
-    with pytest.warns(UserWarning, match="Does the model learn at any rate"):
+    with pytest.warns(UserWarning, match="Does it learn at any rate"):
         found = result.suggest()
     assert found.method == "edge" and tuple(found) == tuple(result.suggest("edge"))
 
@@ -214,3 +214,40 @@ def test_the_trials_are_kept_in_the_file(tmp_path):
     assert [tuple(one) for one in again.trials] == result.trials
     with warnings.catch_warnings(action="ignore"):
         assert again.suggest() == result.suggest()
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_from_the_beginning_gives_no_bounds():
+    result = range_test(net(outputs=1, loss="mse"), X, np.full(len(X), np.nan), num_steps=60)
+    assert result.trials is None and result.stopped == "loss not finite"
+    with pytest.raises(ValueError, match="look at the data for NaN"):
+        result.suggest()
+
+
+def test_a_loss_that_nothing_changes_gives_no_bounds():
+    model = net(outputs=1, loss=lambda y, said: 0 * said)
+    result = range_test(model, X, Y.astype("float32"), num_steps=60)
+    assert result.trials is None
+    with pytest.raises(ValueError, match="never falls beyond its own noise"):
+        result.suggest()
+
+
+def test_five_batches_are_passed_through_again_and_one_of_them_is_held_back():
+    result = range_test(net(), X[:160], Y[:160])
+    assert len(result.lrs) > 100 and len(result.trials) > 2
+    batches = Batches(X[:160], Y[:160], None, batch_size=32, steps=100)
+    assert len(batches.held) == 1
+
+
+def test_huge_and_negative_losses_are_read_like_others():
+    y = (X @ np.linspace(-1, 1, 64)).astype("float32")
+    for loss in (
+        "mse",
+        lambda y, said: 1e12 * (y - said) ** 2,
+        lambda y, said: (y - said) ** 2 - 9,
+    ):
+        model = net(outputs=1, loss=loss, optimizer="adam")
+        result = range_test(model, X, y)
+        assert 1e-5 < result.suggest().max_lr < 1
