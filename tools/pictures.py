@@ -8,6 +8,7 @@ import io
 import re
 from pathlib import Path
 
+import keras
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -95,6 +96,7 @@ def rate_and_loss(run: Run, upper: plt.Axes, lower: plt.Axes) -> None:
 
 def own_model() -> None:
     """Runs the README's example and saves what it draws."""
+    keras.utils.set_random_seed(0)
     exec(example((ROOT / "README.md").read_text(encoding="utf-8")), {})
     figure = plt.gcf()
     figure.set_size_inches(7.2, 2.8)

@@ -8,44 +8,17 @@ import re
 from pathlib import Path
 
 import nbformat
-import numpy as np
 
 MISSING = "not yet recorded"
 
 
 def headline() -> dict[str, str]:
     """Returns the landing page's results."""
-    from clr import recorded, recorded_benchmark
+    from clr import recorded_benchmark
 
-    def accuracy(pattern: str) -> float | None:
-        found = [run.test_accuracy for run in recorded(pattern).values()]
-        return float(np.mean(found)) if found else None
-
-    def epochs(pattern: str) -> str:
-        found = [run.experiment.num_epochs for run in recorded(pattern).values()]
-        return str(found[0]) if found else MISSING
-
-    by_rate: dict[str, list[float]] = {}
-    for name, run in recorded("claim/constant-*").items():
-        by_rate.setdefault(name.rsplit("-seed-")[0], []).append(run.test_accuracy)
     rows = (recorded_benchmark("callback") or {"rows": []})["rows"]
     costs = [r["times a bare step"]["median"] for r in rows if r["contestant"] == "CyclicLR"]
-    return {
-        "one_cycle": share(accuracy("full/one_cycle-*")),
-        "one_cycle_epochs": epochs("full/one_cycle-*"),
-        "triangular": share(accuracy("full/triangular-*")),
-        "triangular_epochs": epochs("full/triangular-*"),
-        "cifar10_data": next((run.data for run in recorded("full/*").values()), MISSING),
-        "found_by_test": share(accuracy("claim/valley-*")),
-        "found_by_grid": share(max(map(np.mean, by_rate.values()), default=None)),
-        "rates_tried": str(len(by_rate)),
-        "callback_cost": f"{costs[0] - 1:.0%}" if costs else MISSING,
-    }
-
-
-def share(value: float | None) -> str:
-    """Returns an accuracy as it stands on a page."""
-    return MISSING if value is None else f"{value:.1%}"
+    return {"callback_cost": f"{costs[0] - 1:.0%}" if costs else MISSING}
 
 
 def status(chapters: Path) -> dict[str, str]:
