@@ -79,3 +79,8 @@ def test_a_curve_without_an_answer_is_read_only_where_it_is_needed():
     assert flat.cyclic_lr(base_lr=0.1, max_lr=0.2)._spanning(10).base_lr == 0.1
     with pytest.raises(ValueError, match=r"`method` must be one of.*'deepest'"):
         found().one_cycle(method="deepest")
+
+
+def test_one_cycle_leaves_the_momentum_as_it_was_in_the_trials_unless_told_otherwise():
+    assert found().one_cycle().cycle_momentum is False
+    assert found().one_cycle(cycle_momentum=True).cycle_momentum is True
