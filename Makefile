@@ -99,7 +99,6 @@ refresh: $(VENV)/.package  ## Execute the committed notebooks in place and redra
 	$(BIN)/python tools/pictures.py
 
 record: $(VENV)/.package  ## Record the runs that the pages show, as far as they are missing (hours; resumable)
-	$(BIN)/python tools/record.py claim
 	$(BIN)/python tools/record.py budgets
 	$(BIN)/python tools/record.py cifar10
 

@@ -1,6 +1,5 @@
 """Records the runs that the book's pages show: one JSON file each, in book/runs/.
 
-    python tools/record.py claim       chapter 4: a grid of constant rates, and range test with CLR
     python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
     python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrower network
     python tools/record.py full        chapter 6: the experiment at its full size, for a GPU
@@ -42,23 +41,11 @@ from clr.training.records import RANGE_TEST, RUNS
 CHECKPOINTS = RUNS.parents[1] / "_build" / "record"
 SEEDS = range(5)
 SMALL = Experiment.from_profile("quick")
-# Thirteen constant rates, three to a decade: what one tries who knows nothing.
-GRID = [round(10 ** (k / 3), 6) for k in range(-12, 1)]
 BUDGETS = {"short": 4, "long": 12}  # Epochs.
 DECIDED = ("constant", "step", "cosine", "triangular", "one_cycle")
 COMPARED = tuple(method for method in METHODS if method != "exp_range")
 
 Task = tuple[str, Experiment, str | None]  # The file's name, what to train, how to read the bounds.
-
-
-def claim() -> Iterator[Task]:
-    """Yields the runs whose bounds a range test finds, read in two ways, and the grid."""
-    for seed in SEEDS:
-        for reading in ("valley", "minimum"):
-            yield f"claim/{reading}-seed-{seed}", replace(SMALL, seed=seed), reading
-        for rate in GRID:
-            constant = replace(SMALL, clr_method="constant", max_lr=rate, min_lr=0, seed=seed)
-            yield f"claim/constant-{rate:g}-seed-{seed}", constant, None
 
 
 def budgets() -> Iterator[Task]:
@@ -198,7 +185,7 @@ def report(tasks: list[Task], runs: Path, checkpoints: Path) -> None:
             print(f"missing  {name}  {epochs} of {experiment.num_epochs} epochs")
 
 
-STUDIES = {"claim": claim, "budgets": budgets, "cifar10": cifar10, "full": full}
+STUDIES = {"budgets": budgets, "cifar10": cifar10, "full": full}
 ONE_AT_A_TIME = ("cifar10", "full")  # One training has work for every core.
 
 

@@ -18,7 +18,7 @@ def recorded(pattern: str) -> dict[str, Run]:
     """Returns the recorded runs whose names match, by name; none where the book is not at hand.
 
     Args:
-        pattern: Such as `"claim/constant-*"`; the runs' files are named so, with `.json`.
+        pattern: Such as `"budgets/short-*"`; the runs' files are named so, with `.json`.
 
     Raises:
         ValueError: A file that matches is damaged, or not a run's.

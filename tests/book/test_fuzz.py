@@ -15,7 +15,7 @@ from clr.range_test import RangeTest
 from clr.training.records import RUNS
 
 RUN = (RUNS / "cifar10-triangular-4-epochs.json").read_bytes()
-RANGE_TEST = (RUNS / "claim" / "valley-seed-0.range.json").read_bytes()
+RANGE_TEST = (RUNS / "cifar10" / "range-test-seed-42.range.json").read_bytes()
 VALUES = (None, True, 0, -1, 1e308, float("nan"), "", "text", [], {}, [1, "a"], {"a": {}})
 
 
