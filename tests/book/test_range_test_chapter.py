@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
 
 import bounds
 import computed
@@ -19,6 +18,7 @@ import computed
 from clr import records
 from clr.files import write_json
 
+ROOT = Path(__file__).resolve().parents[2]
 CELLS = nbformat.read(ROOT / "notebooks" / "04_range_test.ipynb", as_version=4).cells
 SECTION = next(i for i, cell in enumerate(CELLS) if "The claim, put to the test" in cell.source)
 OURS, HALF = "suggest(): OneCycleLR", "suggest(): constant at half"
