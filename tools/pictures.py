@@ -99,7 +99,7 @@ def own_model() -> None:
     keras.utils.set_random_seed(0)
     exec(example((ROOT / "README.md").read_text(encoding="utf-8")), {})
     figure = plt.gcf()
-    figure.set_size_inches(7.2, 2.8)
+    figure.set_size_inches(7.2, 4.4)
     save(figure, "own_model.svg")
 
 
