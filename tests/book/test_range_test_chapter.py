@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
 
 import bounds
-import computed
 
 from clr import records
 from clr.files import write_json
@@ -151,13 +150,3 @@ def test_a_record_without_the_default_reading_is_left_out(read):
     (records.BENCHMARKS / "bounds" / "old.json").write_text(json.dumps(old))
     _, names = read()
     assert set(names["tasks"]["held"]) == {"h0", "h1", "h2"}
-
-
-def test_the_landing_page_shows_the_tasks_held_back():
-    rows = [
-        {"contestant": OURS, "part": part, "tasks": tasks, "mean": mean}
-        for part, tasks, mean in (("design", 27, 1.0), ("held", 14, 2.04))
-    ]
-    assert computed.judged_bounds(rows) == {OURS: "2.0", "tasks": "14"}
-    assert computed.judged_bounds(rows[:1]) == {OURS: "1.0", "tasks": "27"}
-    assert computed.judged_bounds([]) == {}
