@@ -103,8 +103,7 @@ class Curve:
         every: Training steps from one point to the next.
         stopped: Why the test ended.
         default_lr: The rate that the optimizer has if none is named, if that is known.
-        trials: The highest rate of each short training and the loss after it, as `trials` reads
-            them.
+        trials: The highest rate of each short training, and the loss after it.
     """
 
     lrs: Sequence[float]
