@@ -1,8 +1,5 @@
 """How images come to a model: augmented, and in full batches."""
 
-from collections.abc import Iterator
-from itertools import count
-
 import keras
 import numpy as np
 
@@ -71,25 +68,12 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns a batch of this epoch."""
-        return self._batch(self._order, index)
-
-    def endless(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields the batches of epoch 0, then those of epoch 1, and so on without an end."""
-        for epoch in count():
-            order = self._order_of(epoch)
-            for index in range(self.num_batches):
-                yield self._batch(order, index)
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        return self.x[chosen], self.y[chosen]
 
     def follow(self) -> keras.callbacks.Callback:
         """Returns the callback that draws each epoch's order before its first batch is fetched."""
         return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self._begin(epoch))
 
     def _begin(self, epoch: int) -> None:
-        self._order = self._order_of(epoch)
-
-    def _order_of(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
-
-    def _batch(self, order: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
-        return self.x[chosen], self.y[chosen]
+        self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))

@@ -237,10 +237,7 @@ class RangeTest:
         Args:
             path: File to write. Defaults to none.
         """
-        values = asdict(self)
-        if self.trials is None:
-            del values["trials"]  # As files without them were written before there were any.
-        text = json_text(self.FORMAT, values)
+        text = json_text(self.FORMAT, self._values())
         if path is not None:
             write_atomically(Path(path), text.encode())
         return text
@@ -259,7 +256,7 @@ class RangeTest:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `to_json` writes, as plain values, to put into a record of your own."""
-        return {"format": self.FORMAT, **asdict(self)}
+        return {"format": self.FORMAT, **self._values()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RangeTest":
@@ -277,10 +274,18 @@ class RangeTest:
                 f"The values are not a range test's: {type(error).__name__}: {error}"
             ) from error
 
+    def _values(self) -> dict[str, Any]:
+        values = asdict(self)
+        if self.trials is None:
+            del values["trials"]  # As files without them were written before there were any.
+        return values
+
     @classmethod
     def _of(cls, values: dict[str, Any]) -> "RangeTest":
         """Returns the result with these values. Raises errors of many kinds if they are damaged."""
         result = cls(**values)
+        if result.trials is not None:
+            result.trials = [(lr, loss) for lr, loss in result.trials]  # JSON knows only lists.
         curves = [c for c in (result.lrs, result.losses, result.accuracies) if c is not None]
         if len({len(curve) for curve in curves}) != 1:
             raise ValueError("the curves differ in length")

@@ -8,7 +8,7 @@ import keras
 
 from clr import checks
 from clr.datasets import Batches
-from clr.range_test import FEWEST_STEPS, RangeTest, lr_range_test
+from clr.range_test import RangeTest, lr_range_test
 from clr.training.experiment import WITHOUT_MIN_LR, Experiment
 
 
@@ -67,8 +67,8 @@ class FoundBounds:
 def find(experiment: Experiment, model: keras.Model, batches: Batches) -> FoundBounds:
     """Makes a range test and returns what it suggests for an experiment's bounds.
 
-    The test trains on the batches of the training run, in their order. It rises over an epoch, at
-    least over 300 steps, and puts the model back.
+    The test takes the batches of the training run's first epoch, again and again if it is longer,
+    and puts the model back.
 
     Args:
         experiment: What to train, with `max_lr="auto"`.
@@ -82,11 +82,7 @@ def find(experiment: Experiment, model: keras.Model, batches: Batches) -> FoundB
         UserWarning: What the suggestion warns of.
     """
     result = lr_range_test(
-        model,
-        batches.endless,
-        batch_size=experiment.batch_size,
-        num_steps=max(batches.num_batches, FEWEST_STEPS),
-        verbose=0,
+        model, batches, batch_size=experiment.batch_size, shuffle=False, verbose=0
     )
     try:
         suggestion = result.suggest()
