@@ -4,7 +4,8 @@
 #   _config.yml _toc.yml book/ -----copy--> _build/src/            --jupyter-book--> _build/site/
 #
 # Each step runs again only when something it reads has changed. Nothing outside _build is written
-# to, but by `make refresh`, `record`, `bench`, `scale`, `lock` and `url`, which are there for that.
+# to, but by `make refresh`, `record`, `bench`, `bounds`, `scale`, `lock` and `url`, which are there
+# for that.
 
 # Two chapters are executed at a time.
 MAKEFLAGS += --jobs=2
@@ -45,7 +46,7 @@ RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench scale audit lock url clean FORCE
+.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench bounds scale audit lock url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -107,6 +108,11 @@ bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and J
 	@failed=0; for benchmark in callback range_test augmentation throughput growth book; do \
 		$(BIN)/python benchmarks/$$benchmark.py $(PEERS)/bin/python || failed=1; \
 	done; exit $$failed
+
+bounds: _build/jax/.installed  ## Measure what suggested bounds are worth, on 41 tasks (hours; resumable)
+	$(BIN)/python benchmarks/bounds.py --held
+	PYTHONPATH=. _build/jax/bin/python benchmarks/bounds_optax.py
+	$(BIN)/python benchmarks/two_lines.py
 
 # PYTHONPATH in place of an installation: the package's own dependencies are there.
 scale: $(BACKENDS:%=%/.installed)  ## Train on several devices, processes and backends, for chapter 9 (a quarter of an hour)
