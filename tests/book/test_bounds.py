@@ -47,7 +47,7 @@ def count_trainings(monkeypatch):
 
 def test_a_task_from_scratch_has_all_contestants_and_a_table(recorded):
     found = rows(recorded)
-    assert len(found) == 13 + 2 + 5 + 3 * 2
+    assert len(found) == 13 + 2 + 5 + 4 * 2
     assert all(len(row["scores"]) == 1 and 0 <= row["scores"][0] <= 100 for row in found.values())
     best = max(found[name]["scores"][0] for name in bounds.CONSTANTS)
     assert best > 90  # It learns,
@@ -123,13 +123,18 @@ def test_a_reading_without_an_answer_has_the_score_of_the_default(recorded, monk
     trained = count_trainings(monkeypatch)
     path = recorded / "bounds" / f"{TINY.name}.json"
     before = path.read_text()
+
+    def refuse(self):
+        raise ValueError
+
     monkeypatch.setattr("clr.range_test.RangeTest.suggestions", lambda self: {})
+    monkeypatch.setattr("clr.range_test.RangeTest.suggest", refuse)
     bounds.main(["--seeds", "1"])
     again = rows(recorded)
     path.write_text(before)
     assert not trained
-    assert again["edge: linear"] == {
-        "contestant": "edge: linear",
+    assert again["suggest(): linear"] == {
+        "contestant": "suggest(): linear",
         "bounds": [None],
         "scores": again[bounds.DEFAULT]["scores"],
     }
@@ -160,14 +165,18 @@ def test_regrets_are_against_the_best_mean_of_the_constants():
             {"contestant": name, "bounds": [[1, 1], None], "scores": values}
             for name, values in (constants | scores).items()
         ]
-        return {"rows": rows, "curves": [{"losses": [0] * 300}], "steps": 600}
+        curve = {"losses": [0] * 300, "config": {"num_steps": 300}}
+        curves = [{**curve, "trials": trials} for trials in ([[0, 9], [0.1, 1], [0.2, 2]], [])]
+        return {"rows": rows, "curves": curves, "steps": 600}
 
     scores = [[70, 60], [30, 40], [55, 56]]
-    table = bounds.summary([record(**{"edge: linear": s}) for s in scores], "design")
-    row = {row["contestant"]: row for row in table}["edge: linear"]
+    names = ("edge: linear", "suggest(): linear")
+    table = [*bounds.summary([record(**dict.fromkeys(names, s)) for s in scores], "design")]
+    row, suggested = ({row["contestant"]: row for row in table}[name] for name in names)
     assert [row[key] for key in ("median", "mean", "worst")] == [-0.5, 3.17, 20]
     assert (row["worse than the default"], row["better"]) == (1, 1)
     assert (row["refused"], row["cost"]) == ("3/6", 0.1)
+    assert suggested["cost"] == 0.15  # With two trials of 150 steps, and with none.
 
 
 def test_schedules_span_the_training():
