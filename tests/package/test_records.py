@@ -133,7 +133,7 @@ def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs
     record.record(("study/found", experiment, "valley"), runs, runs / "checkpoints")
     test = clr.recorded_range_tests("study/*")["study/found"]
     recorded = Run.load(runs / "study" / "found.json").experiment
-    assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest())
+    assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest("valley"))
     assert recorded.max_lr != experiment.max_lr
     assert not list((runs / "checkpoints").rglob("*.npz"))  # They have served.
 
