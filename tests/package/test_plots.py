@@ -160,7 +160,7 @@ def test_range_test_plot_shows_the_batches_the_average_that_was_read_and_the_oth
 
 def test_range_test_plot_shows_the_bounds_of_the_trials_where_there_were_any(ax):
     result = curve(S_SHAPED)
-    result.trials = [(0.0, 2.3), (0.03, 0.9), (0.01, 0.91), (0.003, 1.5)]
+    result.trials = [(0.0, 2.3), (0.03, 0.93), (0.01, 0.91), (0.003, 1.5)]
     result.plot(ax)
     (band,) = ax.patches
     assert band.get_label() == "trials: 1.0e-03 to 1.0e-02"
