@@ -120,11 +120,8 @@ class Trainer:
         if seed != self.seed:
             self.seed = seed
             self.first = [value.numpy() for value in self.task.model(seed).variables]
-            rng, (x, y, *_) = np.random.default_rng(seed), self.data
-            whole = len(x) // self.task.batch * self.task.batch
-            order = [rng.permutation(len(x))[:whole] for _ in range(self.task.epochs)]
-            used = np.concatenate(order)[: self.task.steps * self.task.batch]
-            self.x, self.y = x[used], y[used]
+            order = self.task.order(seed)
+            self.x, self.y = self.data.x[order], self.data.y[order]
         model = self.models[kind]
         for variable, value in zip(model.variables, self.first, strict=True):
             variable.assign(value)
@@ -154,12 +151,7 @@ class Trainer:
         if rates is not None:
             self.table.rates.assign(np.asarray(rates, "float32"))
         model.fit(self.x, self.y, batch_size=self.task.batch, shuffle=False, verbose=0)
-        said, truth = np.array(self.model.predict_on_batch(self.data.x_test)), self.data.y_test
-        if self.task.metric == "accuracy":
-            return round(100 * float(np.mean(said.argmax(axis=1) == truth)), 3)
-        left = np.sum((said.astype("float64") - truth) ** 2)
-        share = 1 - float(left / np.sum((truth - truth.mean(axis=0)) ** 2))
-        return round(100 * max(0.0, share), 3)  # Of numbers that are not finite: 0.
+        return self.task.score(np.array(self.model.predict_on_batch(self.data.x_test)))
 
 
 def read(curve: dict[str, Any]) -> RangeTest:

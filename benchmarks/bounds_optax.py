@@ -56,19 +56,12 @@ def scores(task: Task, rival: str) -> list[float]:
 
 def score(task: Task, model: Any, train: Any, optimizer: Any, seed: int) -> float:
     """Trains from a seed's first weights, and returns the test score."""
-    data, fresh, rng = task.data(), task.model(seed), np.random.default_rng(seed)
-    whole = len(data.x) // task.batch * task.batch
-    order = np.concatenate([rng.permutation(len(data.x))[:whole] for _ in range(task.epochs)])
-    order = order[: task.steps * task.batch].reshape(task.steps, task.batch)
+    fresh = task.model(seed)
     weights = [variable.value for variable in fresh.trainable_variables]
     others = [variable.value for variable in fresh.non_trainable_variables]
+    order = task.order(seed).reshape(task.steps, task.batch)
     weights, others, _ = train((weights, others, optimizer.init(weights)), order)
-    said = np.asarray(model.stateless_call(weights, others, data.x_test)[0])
-    if task.metric == "accuracy":
-        return round(100 * float(np.mean(said.argmax(axis=1) == data.y_test)), 3)
-    left = np.sum((said.astype("float64") - data.y_test) ** 2)
-    share = 1 - float(left / np.sum((data.y_test - data.y_test.mean(axis=0)) ** 2))
-    return round(100 * max(0.0, share), 3)
+    return task.score(np.asarray(model.stateless_call(weights, others, task.data().x_test)[0]))
 
 
 def main() -> None:

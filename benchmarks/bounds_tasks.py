@@ -428,6 +428,22 @@ class Task:
         """Keras's default rate of the optimizer."""
         return float(OPTIMIZERS[self.optimizer]().learning_rate)
 
+    def order(self, seed: int) -> np.ndarray:
+        """Returns which examples a training run of a seed sees, batch after batch."""
+        rng, count = np.random.default_rng(seed), len(self.data().x)
+        whole = count // self.batch * self.batch
+        passes = [rng.permutation(count)[:whole] for _ in range(self.epochs)]
+        return np.concatenate(passes)[: self.steps * self.batch]
+
+    def score(self, said: np.ndarray) -> float:
+        """Returns the score of the outputs for the test examples."""
+        truth = self.data().y_test
+        if self.metric == "accuracy":
+            return round(100 * float(np.mean(said.argmax(axis=1) == truth)), 3)
+        left = np.sum((said.astype("float64") - truth) ** 2)
+        share = 1 - float(left / np.sum((truth - truth.mean(axis=0)) ** 2))
+        return round(100 * max(0.0, share), 3)  # Of numbers that are not finite: 0.
+
     def model(self, seed: int) -> keras.Model:
         """Returns the network with the weights of a seed, not compiled."""
         data = self.data()

@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from clr import checks
-from clr.optimizers import assign as assign  # Offered here, too.
+from clr.optimizers import AHEAD as AHEAD  # Offered here, too.
+from clr.optimizers import assign as assign
 from clr.policies import CyclicPolicy, OneCyclePolicy, WholeCyclesPolicy
-from clr.policy_callback import AHEAD as AHEAD
 from clr.policy_callback import PolicyCallback
 
 STEP_SIZE = 2000  # The reference callback's default.
-LONG = (
-    10**9
-)  # More updates than any training run has: to check arguments before the length is known.
+LONG = 10**9  # Updates, more than there ever are: to check arguments before a length is known.
 
 
 class CyclicLR(PolicyCallback):

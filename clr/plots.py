@@ -38,7 +38,6 @@ STYLE: Any = {
     "ytick.color": INK,
 }
 
-DEFAULTS = ("trials", "edge")  # The readings that a range test's band shows: the first there is.
 SIGNS = {  # Of the rates that "edge" reads: name, marker, colour.
     "plateau": ("plateau ends", ">", "C5"),
     "reach": ("9/10 down", "s", "C4"),
@@ -157,8 +156,7 @@ def _readings(result: Any, ax: "Axes", curves: list[Any]) -> list[list[Any]]:
         return ax.plot(lr, height, marker, linestyle="none", label=label, **options)[0]
 
     found = result.suggestions()
-    # As `suggest` chooses, but without an error where there is nothing to choose from.
-    default = next((found[name] for name in DEFAULTS if name in found), None)
+    default = found.get(result.default_method)
     if default is not None:
         label = f"{default.method}: {default.base_lr:.1e} to {default.max_lr:.1e}"
         curves += [ax.axvspan(*default, color="C2", alpha=0.18, linewidth=0, label=label)]

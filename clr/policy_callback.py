@@ -10,8 +10,6 @@ import numpy as np
 from clr import checks, optimizers
 from clr.momentum import cycle_momentum
 
-AHEAD = 256  # Batches whose rates are computed together: one by one each takes twice as long.
-
 
 class _RatesAhead(NamedTuple):
     """The rates of the batches to come, as numbers and as tensors."""
@@ -171,7 +169,7 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _look_ahead(self, batch: int) -> _RatesAhead:
         """Computes the rates of this batch and of those that follow it in the epoch."""
-        end = batch + AHEAD
+        end = batch + optimizers.AHEAD
         if steps := self.params.get("steps"):
             end = min(end, max(steps, batch + 1))
         rates = self.policy.rate(self._iteration(np.arange(batch, end)))

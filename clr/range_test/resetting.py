@@ -8,8 +8,6 @@ import keras
 
 from clr import optimizers
 
-AHEAD = 256  # Steps whose rates are converted together: one by one takes longer.
-
 
 def setter(model: keras.Model, rates: Sequence[float]) -> Callable[[keras.Model, int], None]:
     """Returns a function that sets the rate of a step, counted from 0.
@@ -28,7 +26,7 @@ def setter(model: keras.Model, rates: Sequence[float]) -> Callable[[keras.Model,
     def set_rate(model: keras.Model, step: int) -> None:
         nonlocal steps, tensors
         if step not in steps:
-            steps = range(step, min(step + AHEAD, len(rates)))
+            steps = range(step, min(step + optimizers.AHEAD, len(rates)))
             tensors = optimizers.as_rates(model.optimizer, rates[step : steps.stop])
         tensor = tensors[step - steps.start]
         if write is None:

@@ -105,7 +105,9 @@ class RangeTest:
     @property
     def default_method(self) -> str:
         """How `suggest` reads the bounds if it is not told how."""
-        return self._read_default().method
+        with suppress(ValueError):
+            return self._read("trials").method
+        return DEFAULT
 
     def suggest(self, method: str | None = None) -> Suggestion:
         """Returns bounds for `CyclicLR` and `OneCycleLR`: `base_lr, max_lr = result.suggest()`.

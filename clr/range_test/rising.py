@@ -219,17 +219,18 @@ def _trials(
     """Returns the rates and losses of the trials, or `None` where there can be none."""
     edge = result.suggestions().get("edge")
     steps = result.config["num_steps"] // second_look.SHARE
-    if edge is None or steps < second_look.FEWEST_STEPS:
+    updates = steps // optimizers.batches_an_update(model.optimizer)
+    if edge is None or updates < second_look.FEWEST_UPDATES:
         return None
     x, y, sample_weight = data
     with random_states_kept(), model_kept(model) as put_back, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         x = x() if callable(x) else x
-        batches = second_look.Batches(x, y, sample_weight, settings.batch_size or 32, steps)
-        if not batches.held:
+        split = second_look.Split(x, y, sample_weight, settings.batch_size or 32, steps)
+        if not split.held:
             return None
         most = settings.trials or second_look.MOST
-        losses = second_look.try_rates(model, batches, class_weight, edge.max_lr, most, put_back)
+        losses = second_look.try_rates(model, split, class_weight, edge.max_lr, most, put_back)
     return [(lr, loss if math.isfinite(loss) else None) for lr, loss in losses.items()]
 
 

@@ -9,17 +9,17 @@ import keras
 import numpy as np
 
 from clr import optimizers
-from clr.policies import OneCyclePolicy
+from clr.callback import OneCycleLR
 from clr.range_test.batches import is_arrays
 
-MOST = 6  # Trials, by default; three or four will do where the curve told the truth.
-FEWEST_STEPS = 10  # A trial of fewer steps tells nothing.
+MOST = 6  # Trials, by default; two to four will do where the curve told the truth.
+FEWEST_UPDATES = 10  # A trial of fewer tells nothing.
 SHARE = 2  # The test is so many times as long as a trial.
 HELD = 5  # Batches of a trial to each one that is held back, and at most a fifth of the data.
 STEP = math.sqrt(10)  # From one trial's rate to the next: half a decade.
 
 
-class Batches:
+class Split:
     """Batches to train on, the same in each trial, and batches held back to judge by.
 
     Both are drawn at random from arrays and from a `PyDataset`: their classes may stand in a row.
@@ -100,25 +100,14 @@ def _passes(places: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate(passes)[:count]
 
 
-class _Rates(keras.callbacks.Callback):
-    """Sets the rate of each batch."""
-
-    def __init__(self, rates: np.ndarray):
-        super().__init__()
-        self.rates = rates.tolist()
-
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        optimizers.set_rate(self.model, self.rates[batch])
-
-
 def try_rates(
-    model: keras.Model, batches: Batches, class_weight: Any, centre: float, most: int, put_back: Any
+    model: keras.Model, split: Split, class_weight: Any, centre: float, most: int, put_back: Any
 ) -> dict[float, float]:
     """Trains from the beginning with one cycle up to each of a few rates.
 
     Args:
         model: A compiled model.
-        batches: What to train on and what to judge by.
+        split: What to train on and what to judge by.
         class_weight: As in `fit`.
         centre: The first rate to try.
         most: How many rates to try at most.
@@ -127,20 +116,18 @@ def try_rates(
     Returns:
         The loss on the batches held back, by rate; without any training, at rate 0.
     """
-    steps = len(batches.trained)
 
     def judged() -> float:
-        loss = model.evaluate(batches.held_back(), return_dict=True, verbose=0)["loss"]
+        loss = model.evaluate(split.held_back(), return_dict=True, verbose=0)["loss"]
         return float(loss) if math.isfinite(loss) else math.inf
 
     def loss_of(max_lr: float) -> float:
         put_back()
-        rates = _Rates(OneCyclePolicy(max_lr, steps).rate(np.arange(steps)))
         model.fit(
-            batches.to_train_on(),
+            split.to_train_on(),
             class_weight=class_weight,
             shuffle=False,
-            callbacks=[rates],
+            callbacks=[OneCycleLR(max_lr, cycle_momentum=False)],
             verbose=0,
         )
         return judged()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from markers import needs_steps_per_execution
+from rates_seen import RatesSeen
 
 import clr
 from clr import CyclicLR
@@ -32,18 +33,6 @@ def fit(model, callback, epochs=2, **options):
         callbacks=[callback],
         **options,
     )
-
-
-class RatesSeen(keras.optimizers.SGD):
-    """Adds up, inside the compiled step, the rate that each update was made with."""
-
-    def build(self, variables):
-        super().build(variables)
-        self.total = self.add_variable((), name="total")
-
-    def apply(self, grads, trainable_variables=None):
-        super().apply(grads, trainable_variables)
-        self.assign_add(self.total, keras.ops.cast(self.learning_rate, "float32"))
 
 
 def test_each_batch_is_trained_with_the_rate_that_history_says():

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from markers import needs_steps_per_execution
+from rates_seen import RatesSeen
 
 from clr import CyclicLR, CyclicPolicy, OneCycleLR, OneCyclePolicy, Snapshots, plots
 from clr.policies import WholeCyclesPolicy
@@ -30,18 +31,6 @@ def three(length):
 
 
 POLICIES = {1: one, 3: three}
-
-
-class RatesSeen(keras.optimizers.SGD):
-    """Adds up, inside the compiled step, the rate that each update was made with."""
-
-    def build(self, variables):
-        super().build(variables)
-        self.total = self.add_variable((), name="total")
-
-    def apply(self, grads, trainable_variables=None):
-        super().apply(grads, trainable_variables)
-        self.assign_add(self.total, keras.ops.cast(self.learning_rate, "float32"))
 
 
 def compiled(optimizer=None, **options):

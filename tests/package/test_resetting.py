@@ -68,7 +68,7 @@ def test_a_reset_of_your_own_is_called_for_each_batch(kind):
 
 def test_each_step_has_its_rate_also_a_step_that_begins_twice():
     model = net()
-    rates = np.geomspace(1e-7, 10, resetting.AHEAD + 3).tolist()
+    rates = np.geomspace(1e-7, 10, optimizers.AHEAD + 3).tolist()
     set_rate = resetting.setter(model, rates)
     for step, rate in enumerate(rates):
         for _ in range(2):

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_digits
 
 from clr.range_test import RangeTest, lr_range_test
-from clr.range_test.trials import Batches, climb
+from clr.range_test.trials import Split, climb
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")
@@ -70,7 +70,7 @@ def test_the_trials_are_no_more_than_was_said():
 
 def test_no_example_is_both_trained_on_and_held_back():
     x = np.arange(100)
-    batches = Batches(x, None, None, batch_size=8, steps=30)
+    batches = Split(x, None, None, batch_size=8, steps=30)
     held = np.concatenate([batches.batch(place)[0] for place in batches.held])
     trained = np.concatenate([batches.batch(place)[0] for place in batches.trained])
     assert len(held) == len(set(held)) == 20
@@ -82,13 +82,13 @@ def test_no_example_is_both_trained_on_and_held_back():
 
 
 def test_examples_are_held_back_from_all_classes_of_sorted_data():
-    batches = Batches(X[np.argsort(Y)], np.sort(Y), None, batch_size=32, steps=60)
+    batches = Split(X[np.argsort(Y)], np.sort(Y), None, batch_size=32, steps=60)
     assert {int(y) for place in batches.held for y in batches.batch(place)[1]} == set(range(10))
 
 
 def test_structures_and_weights_are_cut_alike():
     x, y, weight = {"a": np.arange(50), "b": np.arange(50) * 2}, np.arange(50) * 3, np.arange(50)
-    passing = Batches(x, y, weight, batch_size=4, steps=10).to_train_on()
+    passing = Split(x, y, weight, batch_size=4, steps=10).to_train_on()
     for x_, y_, weight_ in map(passing.__getitem__, range(len(passing))):
         np.testing.assert_array_equal(x_["b"], 2 * x_["a"])
         np.testing.assert_array_equal(y_, 3 * x_["a"])
@@ -104,10 +104,10 @@ class Sequence(keras.utils.PyDataset):
 
 
 def test_batches_of_a_data_set_are_held_back_whole():
-    batches = Batches(Sequence(), None, None, batch_size=32, steps=30)
+    batches = Split(Sequence(), None, None, batch_size=32, steps=30)
     assert len(batches.held) == 4 and len(batches.trained) == 30
     assert not set(batches.held) & set(batches.trained)
-    batches = Batches(iter([Sequence()[i] for i in range(20)]), None, None, 32, steps=30)
+    batches = Split(iter([Sequence()[i] for i in range(20)]), None, None, 32, steps=30)
     assert batches.held == [0, 1, 2, 3]
     assert set(batches.trained) == set(range(4, 20))
 
@@ -197,6 +197,15 @@ def test_the_trials_leave_no_trace():
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_trial_spans_its_updates_under_gradient_accumulation():
+    def trials(batches):
+        sgd = keras.optimizers.SGD(gradient_accumulation_steps=batches)
+        return range_test(net(optimizer=sgd)).trials
+
+    assert len(trials(4)) > 2
+    assert trials(32) is None  # Three updates a trial.
+
+
 def test_a_function_that_makes_data_is_asked_again():
     def make():
         for i in range(20):
@@ -237,7 +246,7 @@ def test_a_loss_that_nothing_changes_gives_no_bounds():
 def test_five_batches_are_passed_through_again_and_one_of_them_is_held_back():
     result = range_test(net(), X[:160], Y[:160])
     assert len(result.lrs) > 100 and len(result.trials) > 2
-    batches = Batches(X[:160], Y[:160], None, batch_size=32, steps=100)
+    batches = Split(X[:160], Y[:160], None, batch_size=32, steps=100)
     assert len(batches.held) == 1
 
 
