@@ -1,7 +1,9 @@
 """The batches of whatever data `fit` takes, and a model built for one of them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from threading import Event, Lock
+from types import GeneratorType
 from typing import Any
 
 import keras
@@ -35,6 +37,29 @@ def passes(first: Any, rest: Iterator, make: Callable[[], Iterator] | None) -> I
             return
         yield first
         yield from batches
+
+
+@contextmanager
+def ended_after(data: Any) -> Iterator[Any]:
+    """Gives the data; a generator ends with the block, for a thread that reads ahead of it too.
+
+    Otherwise that thread would draw random numbers after their state was put back.
+    """
+    ended, reading = Event(), Lock()
+
+    def guarded() -> Iterator[Any]:
+        while True:
+            with reading:
+                batch = () if ended.is_set() else next(data, ())
+            if isinstance(batch, tuple) and not batch:
+                return
+            yield batch
+
+    try:
+        yield guarded() if isinstance(data, GeneratorType) else data
+    finally:
+        with reading:
+            ended.set()
 
 
 def reshuffles(data: Any) -> bool:

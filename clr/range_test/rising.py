@@ -11,11 +11,19 @@ import keras
 import numpy as np
 
 from clr import checks, optimizers
-from clr.range_test import trials as second_look
-from clr.range_test.batches import build, is_arrays, is_built, one_batch, passes, reshuffles
+from clr.range_test.batches import (
+    build,
+    ended_after,
+    is_arrays,
+    is_built,
+    one_batch,
+    passes,
+    reshuffles,
+)
 from clr.range_test.reading import SKIP_FIRST, Average, beta_per_point
 from clr.range_test.resetting import resetter, setter
 from clr.range_test.result import RangeTest
+from clr.range_test.trials import trials_around
 from clr.range_test.undoing import model_kept, random_states_kept
 
 SCHEDULES = ("exponential", "linear")
@@ -186,11 +194,16 @@ def lr_range_test(
         build(model, batch)
     rise = _Rise(settings, validation_data, verbose)
     shuffles = is_arrays(data) or isinstance(data, keras.utils.PyDataset)
-    with random_states_kept(), model_kept(model), warnings.catch_warnings():
+    with (
+        random_states_kept(),
+        model_kept(model),
+        warnings.catch_warnings(),
+        ended_after(data) as batches,
+    ):
         # Running out of data is no accident here, and `stopped` tells it.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         model.fit(
-            data,
+            batches,
             y,
             sample_weight=sample_weight,
             class_weight=class_weight,
@@ -208,30 +221,18 @@ def lr_range_test(
         rewound=not isinstance(x, GeneratorType) and not reshuffles(x),
         config=asdict(rise.settings) | tested,
     )
-    if settings.trials != 0 and not isinstance(x, GeneratorType):
-        result.trials = _trials(model, (x, y, sample_weight), class_weight, settings, result)
-    return result
-
-
-def _trials(
-    model: keras.Model, data: tuple, class_weight: Any, settings: Settings, result: RangeTest
-) -> list | None:
-    """Returns the rates and losses of the trials, or `None` where there can be none."""
     edge = result.suggestions().get("edge")
-    steps = result.config["num_steps"] // second_look.SHARE
-    updates = steps // optimizers.batches_an_update(model.optimizer)
-    if edge is None or updates < second_look.FEWEST_UPDATES:
-        return None
-    x, y, sample_weight = data
-    with random_states_kept(), model_kept(model) as put_back, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Your input ran out of data")
-        x = x() if callable(x) else x
-        split = second_look.Split(x, y, sample_weight, settings.batch_size or 32, steps)
-        if not split.held:
-            return None
-        most = settings.trials or second_look.MOST
-        losses = second_look.try_rates(model, split, class_weight, edge.max_lr, most, put_back)
-    return [(lr, loss if math.isfinite(loss) else None) for lr, loss in losses.items()]
+    if edge is not None and settings.trials != 0 and not isinstance(x, GeneratorType):
+        result.trials = trials_around(
+            edge.max_lr,
+            model,
+            (x, y, sample_weight),
+            class_weight,
+            batch_size=settings.batch_size,
+            steps=len(rise.rates),
+            most=settings.trials,
+        )
+    return result
 
 
 class _Rise(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from clr import optimizers
 from clr.callback import OneCycleLR
 from clr.range_test.batches import is_arrays
+from clr.range_test.undoing import model_kept, random_states_kept
 
 MOST = 6  # Trials, by default; two to four will do where the curve told the truth.
 FEWEST_UPDATES = 10  # A trial of fewer tells nothing.
@@ -100,42 +102,61 @@ def _passes(places: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate(passes)[:count]
 
 
-def try_rates(
-    model: keras.Model, split: Split, class_weight: Any, centre: float, most: int, put_back: Any
-) -> dict[float, float]:
-    """Trains from the beginning with one cycle up to each of a few rates.
+def trials_around(
+    centre: float,
+    model: keras.Model,
+    data: tuple[Any, Any, Any],
+    class_weight: Any,
+    *,
+    batch_size: int | None,
+    steps: int,
+    most: int | None,
+) -> list[tuple[float, float | None]] | None:
+    """Trains from the beginning with one cycle up to each of a few rates, and puts the model back.
 
     Args:
-        model: A compiled model.
-        split: What to train on and what to judge by.
-        class_weight: As in `fit`.
         centre: The first rate to try.
-        most: How many rates to try at most.
-        put_back: The function that puts the model's variables back.
+        model: A compiled model.
+        data: `x`, `y` and `sample_weight`, as for `lr_range_test`, but no generator.
+        class_weight: As in `fit`.
+        batch_size: Examples in a batch, if `x` is arrays. `None` for Keras's 32.
+        steps: Steps of the range test.
+        most: How many rates to try at most. `None` for the default.
 
     Returns:
-        The loss on the batches held back, by rate; without any training, at rate 0.
+        The rates, and the loss on the batches held back, `None` where it is not finite; the first
+        without any training, at rate 0. `None` where there are too few steps or data for trials.
     """
+    steps //= SHARE
+    if steps // optimizers.batches_an_update(model.optimizer) < FEWEST_UPDATES:
+        return None
+    with random_states_kept(), model_kept(model) as put_back, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        x, y, sample_weight = data
+        split = Split(x() if callable(x) else x, y, sample_weight, batch_size or 32, steps)
+        if not split.held:
+            return None
 
-    def judged() -> float:
-        loss = model.evaluate(split.held_back(), return_dict=True, verbose=0)["loss"]
-        return float(loss) if math.isfinite(loss) else math.inf
+        def judged() -> float:
+            loss = model.evaluate(split.held_back(), return_dict=True, verbose=0)["loss"]
+            return float(loss) if math.isfinite(loss) else math.inf
 
-    def loss_of(max_lr: float) -> float:
-        put_back()
-        model.fit(
-            split.to_train_on(),
-            class_weight=class_weight,
-            shuffle=False,
-            callbacks=[OneCycleLR(max_lr, cycle_momentum=False)],
-            verbose=0,
-        )
-        return judged()
+        def loss_of(max_lr: float) -> float:
+            put_back()
+            model.fit(
+                split.to_train_on(),
+                class_weight=class_weight,
+                shuffle=False,
+                callbacks=[OneCycleLR(max_lr, cycle_momentum=False)],
+                verbose=0,
+            )
+            return judged()
 
-    # Ten times the default is the rate that serves most networks best, if no test is made.
-    default = optimizers.default_rate(model.optimizer)
-    ceiling = math.inf if default is None else 10 * default
-    return {0.0: judged()} | climb(loss_of, centre, ceiling, most)
+        # Ten times the default is the rate that serves most networks best, if no test is made.
+        default = optimizers.default_rate(model.optimizer)
+        ceiling = math.inf if default is None else 10 * default
+        losses = {0.0: judged()} | climb(loss_of, centre, ceiling, most or MOST)
+    return [(lr, loss if math.isfinite(loss) else None) for lr, loss in losses.items()]
 
 
 def climb(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -224,6 +225,22 @@ def test_keras_global_seed_generator_is_put_back_and_made_by_no_range_test(share
 
     lr_range_test(shared, batches, num_steps=12, verbose=0)
     assert random_numbers() == first
+
+
+def test_a_generator_that_is_read_ahead_draws_no_random_number_after_the_test(shared):
+    random.seed(1)
+    first = random.random()
+    random.seed(1)
+
+    def batches():
+        while True:
+            yield X[:32], Y[:32]
+            time.sleep(0.05)  # The test is over before this one is drawn.
+            random.random()
+
+    lr_range_test(shared, batches, num_steps=12, verbose=0)
+    time.sleep(0.2)
+    assert random.random() == first
 
 
 WITHOUT_THE_PRIVATE_NAME = """
