@@ -71,15 +71,15 @@ def cifar10() -> Iterator[Task]:
     """
     narrow = Experiment(width=0.25, num_epochs=12, step_size=2)
     for method in ("triangular", "one_cycle", "triangular2", "linear"):
-        yield f"original/{method}-seed-42", replace(narrow, clr_method=method), None
+        yield f"cifar10/{method}-seed-42", replace(narrow, clr_method=method), None
     for method in ("constant", "step", "exp_range"):
-        yield f"original/{method}-seed-42", replace(narrow, clr_method=method), None
+        yield f"cifar10/{method}-seed-42", replace(narrow, clr_method=method), None
     for seed in (43, 44):
         for method in ("triangular", "one_cycle", "triangular2", "linear", "constant"):
             experiment = replace(narrow, clr_method=method, seed=seed)
-            yield f"original/{method}-seed-{seed}", experiment, None
+            yield f"cifar10/{method}-seed-{seed}", experiment, None
     for seed in (42, 43, 44):
-        yield f"original/range-test-seed-{seed}", replace(narrow, seed=seed), "minimum"
+        yield f"cifar10/range-test-seed-{seed}", replace(narrow, seed=seed), "minimum"
 
 
 def full() -> Iterator[Task]:

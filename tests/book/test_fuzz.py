@@ -14,8 +14,8 @@ from clr import Run, datasets
 from clr.range_test import RangeTest
 from clr.training.records import RUNS
 
-RUN = (RUNS / "cifar10-triangular-4-epochs.json").read_bytes()
-RANGE_TEST = (RUNS / "cifar10" / "range-test-seed-42.range.json").read_bytes()
+RUN = (RUNS / "cifar10" / "triangular-seed-42.json").read_bytes()
+RANGE_TEST = (Path(__file__).parents[1] / "support" / "written_before" / "range_test.json").read_bytes()
 VALUES = (None, True, 0, -1, 1e308, float("nan"), "", "text", [], {}, [1, "a"], {"a": {}})
 
 

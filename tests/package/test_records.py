@@ -140,11 +140,9 @@ def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs
 
 def test_every_recorded_file_is_of_a_study_or_a_named_run():
     names = {name for study in record.STUDIES.values() for name, *_ in study()}
-    # The narrow study on re-encoded images, which goes when the one on the original ones is whole.
-    former = ("cifar10-", "cifar10/")
     for path in sorted(records.RUNS.rglob("*.json")):
         name = path.relative_to(records.RUNS).as_posix().removesuffix(".json")
-        assert name.removesuffix(".range") in names or name.startswith(former), path
+        assert name.removesuffix(".range") in names, path
 
 
 def test_the_studies_are_fair_and_whole_cycles():
