@@ -1,29 +1,48 @@
 """How images come to a model: augmented, and in full batches."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
 from clr import checks
 
 
-def augmentation(flip: bool = True) -> keras.Sequential:
-    """Returns layers that shift and flip images at random while training, and else do nothing.
+FORM: dict[str, Any] = {"data_format": "channels_last", "dtype": "float32"}
+EIGHTH = 0.125  # 4 of 32 pixels.
 
-    Shifts of up to 10 % in each direction, the edge's pixels repeated; horizontal flips.
+
+def augmentation(flip: bool = True, crop: bool = False, cutout: float = 0.0) -> keras.Sequential:
+    """Returns layers that change images at random while training, and else do nothing.
+
+    They shift by up to 10 % in each direction, the edge's pixels repeated, and flip horizontally.
 
     Args:
         flip: Whether to flip. Defaults to `True`.
+        crop: Shift by whole pixels instead, up to an eighth in each direction, with 0 at the edge:
+            a random crop of the image padded with 0. Defaults to `False`.
+        cutout: Side of a square to set to 0, as a share of the image's. Defaults to `0.0`: none.
+
+    Source: crops of padded images, He et al., "Deep Residual Learning" (arXiv:1512.03385), section
+    4.2; the square, DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks
+    with Cutout" (arXiv:1708.04552), here always whole.
     """
-    shift = keras.layers.RandomTranslation(
-        0.1, 0.1, fill_mode="nearest", data_format="channels_last", dtype="float32"
-    )
+    if crop:
+        shift = keras.layers.RandomTranslation(
+            *(EIGHTH, EIGHTH), fill_mode="constant", interpolation="nearest", **FORM
+        )
+    else:
+        shift = keras.layers.RandomTranslation(0.1, 0.1, fill_mode="nearest", **FORM)
     # Keras knows one answer for all backends, TensorFlow's: not with XLA. On JAX it would therefore
     # compile nothing of a network with this layer in front, and train ten times slower.
     shift.supports_jit = keras.backend.backend() == "jax"
     stack: list[keras.Layer] = [shift]
     if flip:
+        stack.append(keras.layers.RandomFlip("horizontal", **FORM))
+    if cutout:
+        area = (cutout**2, cutout**2)
         stack.append(
-            keras.layers.RandomFlip("horizontal", data_format="channels_last", dtype="float32")
+            keras.layers.RandomErasing((1, 1), area, fill_value=0.0, value_range=(0, 1), **FORM)
         )
     return keras.Sequential(stack, name="augmentation")
 

@@ -10,11 +10,11 @@ import numpy as np
 from keras.optimizers import schedules
 
 from clr import checks, datasets
-from clr.callback import CyclicLR, OneCycleLR, PolicyCallback
 from clr.policies import MODES
+from clr.schedule import CyclicalLearningRate, OneCycleLearningRate, PolicySchedule
 from clr.training.machine import accelerators
 
-Setter: TypeAlias = PolicyCallback | schedules.LearningRateSchedule | float
+Rate: TypeAlias = schedules.LearningRateSchedule | float
 
 AUTO: Literal["auto"] = "auto"  # A bound that a range test finds before the training.
 MIN_LR = 1e-7  # The tutorial's.
@@ -34,27 +34,32 @@ PROFILES: dict[str, dict[str, Any]] = {
         "width": 0.25,
         "bn_momentum": 0.9,
     },
+    "recipe": {
+        "clr_method": "one_cycle",
+        "max_lr": 0.1,
+        "batch_size": 128,
+        "num_epochs": 24,
+        "nesterov": True,
+        "weight_decay": 5e-3,
+        "label_smoothing": 0.1,
+        "dropout": 0.0,
+        "crop": True,
+        "cutout": 0.25,
+    },
 }
 
 
-def _cyclic(e: Any, epoch: int) -> Setter:
-    return CyclicLR(
-        base_lr=e.min_lr,
-        max_lr=e.max_lr,
-        step_size=e.step_size * epoch,
-        mode=e.clr_method,
-        gamma=e.gamma,
-        cycle_momentum=e.cycle_momentum,
+def _cyclic(e: Any, epoch: int) -> Rate:
+    return CyclicalLearningRate(
+        e.min_lr, e.max_lr, e.step_size * epoch, mode=e.clr_method, gamma=e.gamma
     )
 
 
 # What sets the rate, by name: for an experiment whose bounds are numbers, and the iterations in an
-# epoch. The cyclical methods are this package's callbacks, the others Keras's own schedules.
-METHODS: dict[str, Callable[[Any, int], Setter]] = {
+# epoch. Schedules, because the compiled step computes these itself, at no cost to the loop.
+METHODS: dict[str, Callable[[Any, int], Rate]] = {
     **dict.fromkeys(MODES, _cyclic),
-    "one_cycle": lambda e, epoch: OneCycleLR(
-        e.max_lr, e.num_epochs * epoch, cycle_momentum=e.cycle_momentum
-    ),
+    "one_cycle": lambda e, epoch: OneCycleLearningRate(e.max_lr, e.num_epochs * epoch),
     "constant": lambda e, epoch: e.max_lr,
     "time": lambda e, epoch: schedules.InverseTimeDecay(e.max_lr, 1, e.decay),
     "step": lambda e, epoch: schedules.ExponentialDecay(
@@ -72,14 +77,17 @@ METHODS: dict[str, Callable[[Any, int], Setter]] = {
     ),
 }
 
+CYCLICAL = (*MODES, "one_cycle")  # Of these the momentum can cycle too.
 WITHOUT_MIN_LR = ("one_cycle", "constant", "time", "step")  # These have no lower bound.
 
 # What applies the gradients, by name: for an experiment and its rate.
-OPTIMIZERS: dict[str, Callable[["Experiment", Any], keras.optimizers.Optimizer]] = {
-    "sgd": lambda e, rate: keras.optimizers.SGD(rate, momentum=e.momentum),
-    "adam": lambda e, rate: keras.optimizers.Adam(rate),
-    "adamw": lambda e, rate: keras.optimizers.AdamW(rate),
-    "rmsprop": lambda e, rate: keras.optimizers.RMSprop(rate),
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+    "sgd": lambda e, rate, **decay: keras.optimizers.SGD(
+        rate, momentum=e.momentum, nesterov=e.nesterov, **decay
+    ),
+    "adam": lambda e, rate, **decay: keras.optimizers.Adam(rate, **decay),
+    "adamw": lambda e, rate, **decay: keras.optimizers.AdamW(rate, **decay),
+    "rmsprop": lambda e, rate, **decay: keras.optimizers.RMSprop(rate, **decay),
 }
 
 
@@ -92,6 +100,8 @@ def _option(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
 class Experiment:
     """What to train. The fields keep the tutorial's names, and by default its values.
 
+    The book's own recipe, `Experiment.from_profile("recipe")`, gives other values to some.
+
     Each epoch has exactly `examples // batch_size` iterations.
 
     With `max_lr="auto"`, `train` makes a range test first and takes the bounds that it suggests.
@@ -100,7 +110,7 @@ class Experiment:
 
     Raises:
         TypeError: A field of the wrong type.
-        ValueError: A field out of its range.
+        ValueError: A field out of its range, or one that can have no effect beside another.
     """
 
     dataset: str = _option(
@@ -125,8 +135,16 @@ class Experiment:
     width: float = _option(1.0, "multiplies the network's numbers of filters")
     optimizer: str = _option("sgd", "what applies the gradients", tuple(OPTIMIZERS))
     momentum: float = _option(0.9, "SGD's momentum, in [0, 1)")
+    nesterov: bool = _option(False, "SGD with Nesterov's momentum")
+    weight_decay: float | None = _option(
+        None, "share of each weight that an update takes off, times the rate; none: the optimizer's"
+    )
+    label_smoothing: float = _option(0.0, "share of each label spread over all classes, in [0, 1)")
+    dropout: float = _option(0.5, "share of features dropped before the last layer, in [0, 1)")
     bn_momentum: float = _option(0.99, "what batch normalisation keeps of its averages, in [0, 1)")
     augment: bool = _option(True, "shift and flip training images at random")
+    crop: bool = _option(False, "shift by whole pixels, up to an eighth, and leave the edge blank")
+    cutout: float = _option(0.0, "side of a square to blank at random, as a share, in [0, 1)")
     dtype: str = _option("float32", "precision: float32, or mixed with one of these", DTYPES)
     jit_compile: bool | str = _option("auto", "compile with XLA: auto, true or false")
     seed: int = _option(42, "seed of weights, batches, dropout and augmentation")
@@ -148,9 +166,12 @@ class Experiment:
         check(checks.rate, "decay power")
         check(checks.above, "width")
         check(checks.decay, "gamma factor")
-        check(checks.share, "momentum bn_momentum")
-        check(checks.flag, "augment cycle_momentum")
+        check(checks.share, "momentum bn_momentum label_smoothing dropout cutout")
+        check(checks.flag, "augment cycle_momentum nesterov crop")
+        if self.weight_decay is not None:
+            check(checks.rate, "weight_decay")
         self._check_bounds()
+        self._check_together()
         if self.jit_compile not in (True, False, "auto"):
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
@@ -177,12 +198,27 @@ class Experiment:
         lower, upper = self.bounds
         checks.at_least("max_lr", upper, "min_lr", lower)
 
+    def _check_together(self) -> None:
+        """Raises an error if an option can have no effect beside another."""
+        for name, acts, needed in (
+            ("nesterov", self.optimizer == "sgd" and self.momentum, "optimizer momentum"),
+            ("crop", self.augment, "augment"),
+            ("cutout", self.augment, "augment"),
+            ("cycle_momentum", self.clr_method in CYCLICAL, "clr_method"),
+        ):
+            if getattr(self, name) and not acts:
+                others = ", ".join(f"{other}={getattr(self, other)!r}" for other in needed.split())
+                raise ValueError(
+                    f"`{name}` has no effect beside {others}. Leave one or the other out. "
+                    f"Received: {name}={getattr(self, name)!r}, {others}"
+                )
+
     @classmethod
     def from_profile(cls, profile: str = "auto", **parameters: Any) -> "Experiment":
         """Returns an experiment from a profile and what departs from it.
 
         Args:
-            profile: `"full"`, `"quick"` or `"auto"`; see `resolve_profile`.
+            profile: `"full"`, `"quick"`, `"recipe"` or `"auto"`; see `resolve_profile`.
             **parameters: Fields of `Experiment`; `None` means "what the profile says". With
                 `max_lr="auto"` the profile's `min_lr` is left out, so that it is found too.
 
@@ -214,12 +250,13 @@ class Experiment:
         """Returns the iterations in an epoch: full batches only."""
         return examples // self.batch_size
 
-    def learning_rate(self, iterations_per_epoch: int) -> Setter:
-        """Returns what sets the rate: a callback, or what an optimizer takes.
+    def learning_rate(self, iterations_per_epoch: int) -> Rate:
+        """Returns the rate as an optimizer takes it: a schedule, or a number.
 
         - `"triangular"`, `"triangular2"`, `"exp_range"`: from `min_lr` to `max_lr` in `step_size`
-          epochs and back, again and again (`CyclicLR`).
-        - `"one_cycle"`: once up to `max_lr` and down to nearly 0 over all epochs (`OneCycleLR`).
+          epochs and back, again and again (`CyclicalLearningRate`).
+        - `"one_cycle"`: once up to `max_lr` and down to nearly 0 over all epochs
+          (`OneCycleLearningRate`).
         - `"constant"`: `max_lr`.
         - `"time"`: `max_lr / (1 + decay * iteration)` (Keras's `InverseTimeDecay`).
         - `"step"`: `max_lr * factor**n` after n times `step_size` epochs (`ExponentialDecay`).
@@ -244,8 +281,13 @@ class Experiment:
         Raises:
             ValueError: `max_lr` is still `"auto"`.
         """
-        setter = self.learning_rate(iterations_per_epoch)
-        return rates_of(setter, self.num_epochs * iterations_per_epoch)
+        rate = self.learning_rate(iterations_per_epoch)
+        iterations = np.arange(self.num_epochs * iterations_per_epoch)
+        if isinstance(rate, PolicySchedule):
+            return rate.policy.rate(iterations)
+        if isinstance(rate, float):
+            return np.full(len(iterations), rate)
+        return keras.ops.convert_to_numpy(rate(iterations)).astype("float64")
 
 
 def is_auto(bound: Any) -> bool:
@@ -253,30 +295,8 @@ def is_auto(bound: Any) -> bool:
     return isinstance(bound, str) and bound == AUTO
 
 
-def rates_of(setter: Setter, iterations: int) -> np.ndarray:
-    """Returns the rates that a setter says for so many iterations: float64.
-
-    Args:
-        setter: What `Experiment.learning_rate` returned.
-        iterations: How many.
-
-    Raises:
-        ValueError: A callback without a length of its own, before `fit`.
-    """
-    if isinstance(setter, PolicyCallback):
-        if setter.policy is None:
-            raise ValueError(
-                "`setter` must have a length: a step_size or total_steps. "
-                f"Received: setter={setter!r} with policy=None"
-            )
-        return setter.policy.rate(np.arange(iterations))
-    if isinstance(setter, float):
-        return np.full(iterations, setter)
-    return keras.ops.convert_to_numpy(setter(np.arange(iterations))).astype("float64")
-
-
 def resolve_profile(profile: str = "auto") -> str:
-    """Returns the profile in force: `"full"` or `"quick"`.
+    """Returns the profile in force: `"full"`, `"quick"` or `"recipe"`.
 
     `"auto"` means what the environment variable `CLR_PROFILE` says, else `"full"` where Keras sees
     a GPU or TPU, else `"quick"`.
