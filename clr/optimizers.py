@@ -32,6 +32,12 @@ def require_fixed_rate(optimizer: Any, needed_by: str, remedy: str) -> None:
         )
 
 
+def schedule(optimizer: Any) -> Any:
+    """Returns the schedule that an optimizer's rate comes from, or `None`."""
+    rate = inner(optimizer)._learning_rate
+    return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
+
+
 def rate(optimizer: Any) -> float:
     """Returns the rate in force, read back from the device."""
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))

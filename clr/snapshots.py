@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from clr import optimizers
 from clr.callback import CyclicLR
 from clr.files import check_writable, read_arrays, write_arrays
+from clr.schedule import CyclicalLearningRate
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -30,7 +32,8 @@ class Snapshots(keras.callbacks.Callback):
     In a new `fit` of such a callback, a cycle's weights replace those of the same number.
 
     Args:
-        cycle: The callback that sets the rate; stands before this one in the list.
+        cycle: What sets the rate: a `CyclicLR`, which stands before this one in the list, or the
+            optimizer's `CyclicalLearningRate`.
         folder: Where to keep the weights, so that a training that is resumed has them all. Made if
             it is not there. Defaults to memory alone.
 
@@ -38,16 +41,18 @@ class Snapshots(keras.callbacks.Callback):
         weights: By the cycle's number, from 1: what `model.get_weights()` returned at its end.
 
     Raises:
-        TypeError: `cycle` is not a `CyclicLR`.
+        TypeError: `cycle` is neither of these.
         ValueError: The folder can't be written to.
 
     Source: Huang et al., "Snapshot Ensembles: Train 1, Get M for Free" (arXiv:1704.00109).
     """
 
-    def __init__(self, cycle: CyclicLR, folder: str | Path | None = None):
+    def __init__(self, cycle: CyclicLR | CyclicalLearningRate, folder: str | Path | None = None):
         super().__init__()
-        if not isinstance(cycle, CyclicLR):
-            raise TypeError(f"`cycle` must be a CyclicLR. Received: cycle={cycle!r}")
+        if not isinstance(cycle, CyclicLR | CyclicalLearningRate):
+            raise TypeError(
+                f"`cycle` must be a CyclicLR or a CyclicalLearningRate. Received: cycle={cycle!r}"
+            )
         self.cycle = cycle
         self.folder = None if folder is None else Path(folder)
         self.weights: dict[int, list[np.ndarray]] = {}
@@ -63,13 +68,15 @@ class Snapshots(keras.callbacks.Callback):
         """Reads the snapshots of the cycles that a resumed run has behind it, before its first."""
         if self._done is not None:
             return
-        if self.cycle.policy is None:
+        if isinstance(self.cycle, CyclicalLearningRate):
+            self._require_schedule(self.cycle)
+        elif self.cycle.policy is None:
             raise ValueError(
                 "`cycle` must stand before Snapshots in the list of callbacks, because it finds "
                 "the length of its cycles there. "
                 f"Received: callbacks of which cycle={self.cycle!r} is not an earlier one"
             )
-        self._done = self.cycle.cycles_done()
+        self._done = self._cycles_done()
         for path in sorted(self.folder.glob("snapshot-*.npz")) if self.folder else ():
             number = int(re.findall(r"\d+", path.stem)[-1])
             if number <= self._done and number not in self.weights:
@@ -77,13 +84,27 @@ class Snapshots(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Keeps the weights, if a cycle has ended with this epoch or within it."""
-        done = self.cycle.cycles_done()
+        done = self._cycles_done()
         if done == self._done:
             return
         self._done = done
         self.weights[done] = self.model.get_weights()
         if self.folder is not None:
             write_arrays(self.folder / f"snapshot-{done:03}.npz", self.weights[done])
+
+    def _cycles_done(self) -> int:
+        if isinstance(self.cycle, CyclicLR):
+            return self.cycle.cycles_done()
+        return self.cycle.policy.cycles_before(optimizers.batches(self.model.optimizer))
+
+    def _require_schedule(self, schedule: CyclicalLearningRate) -> None:
+        """Raises an error if the rate comes from elsewhere: there would be no cycles to end."""
+        used = optimizers.schedule(self.model.optimizer)
+        if used is not schedule:
+            raise ValueError(
+                "`cycle` must be the schedule that the model's optimizer has. "
+                f"Received: cycle={schedule!r}, where the optimizer has {used!r}"
+            )
 
     def predict(self, x: Any, last: int | None = None, **options: Any) -> np.ndarray:
         """Returns the mean of the snapshots' predictions. The model is left as it was.

@@ -7,7 +7,6 @@ import numpy as np
 
 from clr import checks
 
-
 FORM: dict[str, Any] = {"data_format": "channels_last", "dtype": "float32"}
 EIGHTH = 0.125  # 4 of 32 pixels.
 

@@ -12,13 +12,14 @@ import keras
 import numpy as np
 
 from clr import datasets
-from clr.callback import CyclicLR, PolicyCallback
 from clr.models import MiniGoogLeNet
+from clr.momentum import cycle_momentum
+from clr.schedule import CyclicalLearningRate, PolicySchedule
 from clr.snapshots import Snapshots
 from clr.training import bounds, machine
 from clr.training.bounds import FoundBounds
 from clr.training.checkpoints import Checkpoints
-from clr.training.experiment import OPTIMIZERS, Experiment, Setter, is_auto, rates_of
+from clr.training.experiment import OPTIMIZERS, Experiment, Rate, is_auto
 from clr.training.run import Run
 
 AT_ONCE = 256  # Images evaluated in one step.
@@ -27,8 +28,9 @@ AT_ONCE = 256  # Images evaluated in one step.
 def build(experiment: Experiment, data: datasets.Dataset) -> keras.Model:
     """Returns an experiment's network, augmentation in front, compiled and untrained.
 
-    The loss is the categorical cross-entropy, binary for two classes. The optimizer has the rate
-    `max_lr` where a callback is to set it, else the experiment's schedule.
+    The loss is the categorical cross-entropy, binary for two classes. The optimizer has the
+    experiment's rate: a schedule, or a number for the method `"constant"`. If the momentum is to
+    cycle, it does.
 
     Args:
         experiment: What to train.
@@ -41,25 +43,39 @@ def build(experiment: Experiment, data: datasets.Dataset) -> keras.Model:
     return _build(experiment, data, experiment.learning_rate(iterations))
 
 
-def _build(experiment: Experiment, data: datasets.Dataset, setter: Setter) -> keras.Model:
-    rate: Any = experiment.max_lr if isinstance(setter, PolicyCallback) else setter
+def _build(experiment: Experiment, data: datasets.Dataset, rate: Rate) -> keras.Model:
     is_binary = len(data.classes) == 2
+    loss = keras.losses.BinaryCrossentropy if is_binary else keras.losses.CategoricalCrossentropy
     with _dtype_policy(experiment.dtype):
         model = MiniGoogLeNet(
             data.x_train.shape[1:],
             len(data.classes),
             experiment.width,
+            dropout=experiment.dropout,
             bn_momentum=experiment.bn_momentum,
         )
         if experiment.augment:
-            model = keras.Sequential([datasets.augmentation(data.flip), model])
+            layers = datasets.augmentation(data.flip, experiment.crop, experiment.cutout)
+            model = keras.Sequential([layers, model])
         model.compile(
-            OPTIMIZERS[experiment.optimizer](experiment, rate),
-            loss="binary_crossentropy" if is_binary else "categorical_crossentropy",
+            _optimizer(experiment, rate),
+            loss=loss(label_smoothing=experiment.label_smoothing),
             metrics=["categorical_accuracy" if is_binary else "accuracy"],
             jit_compile=experiment.jit_compile,
         )
+    if experiment.cycle_momentum and isinstance(rate, PolicySchedule):
+        cycle_momentum(model.optimizer, rate.policy)
     return model
+
+
+def _optimizer(experiment: Experiment, rate: Rate) -> keras.optimizers.Optimizer:
+    make = OPTIMIZERS[experiment.optimizer]
+    if experiment.weight_decay is None:
+        return make(experiment, rate)
+    optimizer = make(experiment, rate, weight_decay=experiment.weight_decay)
+    # Decay of these takes nothing from what the network can express, and slows it down.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def train(
@@ -86,8 +102,9 @@ def train(
             `experiment.dataset` is the name of what it was trained on.
         verbose: Whether to print a line after each epoch. Defaults to `True`.
         run_dir: Folder for checkpoints. Defaults to none.
-        callbacks: Keras callbacks of your own. Each is called after what sets the rate and before
-            the checkpoint is written. A checkpoint does not hold what they keep. Defaults to none.
+        callbacks: Keras callbacks of your own. Each is called before the checkpoint is written.
+            None can set the rate, because the compiled step computes it. A checkpoint does not hold
+            what they keep. Defaults to none.
 
     Raises:
         OSError: A checkpoint could not be written; the one before it is intact.
@@ -119,18 +136,18 @@ def train(
         found = _find(experiment, data, batches, checkpoints, verbose)
         experiment = found.put_into(experiment)
         keras.utils.set_random_seed(experiment.seed)  # The same weights again.
-    setter = experiment.learning_rate(iterations)
-    model = _build(experiment, data, setter)
+    rate = experiment.learning_rate(iterations)
+    model = _build(experiment, data, rate)
     network = model.layers[-1] if experiment.augment else model
-    cycle = [setter] if isinstance(setter, PolicyCallback) else []
-    snapshots = [Snapshots(c, run_dir) for c in cycle if isinstance(c, CyclicLR)]
+    snapshots = Snapshots(rate, run_dir) if isinstance(rate, CyclicalLearningRate) else None
 
     started = datetime.now(UTC)
-    in_order = [batches.follow(), *cycle, *snapshots, *callbacks]
+    last_rates = experiment.rates(iterations)[iterations - 1 :: iterations].tolist()
+    logged = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(learning_rate=last_rates[epoch])
+    )
+    in_order = [batches.follow(), logged, *([snapshots] if snapshots else []), *callbacks]
     history, seconds = _fit(model, batches, data, experiment, in_order, checkpoints, verbose)
-    if "learning_rate" not in history:  # Keras's own schedules leave no trace there.
-        rates = rates_of(setter, experiment.num_epochs * iterations)
-        history["learning_rate"] = rates[iterations - 1 :: iterations].tolist()
 
     clock = time.perf_counter()
     predicted = model.predict(data.x_test, batch_size=AT_ONCE, verbose=0).argmax(axis=1)
@@ -149,7 +166,7 @@ def train(
         versions=machine.versions(),
         commit=commit,
         started=started.isoformat(timespec="seconds"),
-        snapshots=_ensemble(data, snapshots[0]) if snapshots else None,
+        snapshots=_ensemble(data, snapshots) if snapshots else None,
         bounds=found,
         model=network,
     )
