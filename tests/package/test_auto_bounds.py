@@ -37,12 +37,12 @@ FLAT = canned(np.full(300, 2.3))
 def tiny_network():
     """Trains a network that is small and has all that can differ: dropout, batch normalisation."""
 
-    def network(shape, classes, width, bn_momentum):
+    def network(shape, classes, width, dropout, bn_momentum):
         layers = [
             keras.layers.Conv2D(4, 3, strides=4, activation="relu"),
             keras.layers.BatchNormalization(momentum=bn_momentum),
             keras.layers.Flatten(),
-            keras.layers.Dropout(0.3, seed=random.randint(1, 10**9)),  # As MiniGoogLeNet has.
+            keras.layers.Dropout(dropout, seed=random.randint(1, 10**9)),  # As MiniGoogLeNet.
             keras.layers.Dense(classes, activation="softmax"),
         ]
         return keras.Sequential([keras.Input(shape), *layers])

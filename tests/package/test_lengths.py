@@ -10,7 +10,6 @@ from rates_seen import RatesSeen
 
 from clr import CyclicLR, CyclicPolicy, OneCycleLR, OneCyclePolicy, Snapshots, plots
 from clr.policies import WholeCyclesPolicy
-from clr.training.experiment import rates_of
 
 X = np.random.default_rng(0).normal(size=(310, 4)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
@@ -359,8 +358,6 @@ def test_what_needs_a_length_says_so():
     cycle = CyclicLR(cycles=2)
     with pytest.raises(TypeError, match=r"`policy`.*spans `fit`.*policy=None"):
         plots.policy(cycle.policy)
-    with pytest.raises(ValueError, match=r"`setter`.*step_size.*policy=None"):
-        rates_of(cycle, 10)
     with pytest.raises(RuntimeError, match=r"`cycles_done`.*policy=None"):
         cycle.cycles_done()
 

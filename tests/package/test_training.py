@@ -13,6 +13,7 @@ from markers import BACKEND
 from small_data import SMALL, subset
 
 from clr import (
+    CyclicLR,
     CyclicPolicy,
     Experiment,
     Run,
@@ -86,6 +87,13 @@ def test_experiment_defaults_to_the_tutorial():
         ("bn_momentum", 1.0, ValueError),
         ("bn_momentum", float("nan"), ValueError),
         ("augment", "yes", TypeError),
+        ("nesterov", 1, TypeError),
+        ("weight_decay", -1e-4, ValueError),
+        ("weight_decay", "none", TypeError),
+        ("label_smoothing", 1.0, ValueError),
+        ("dropout", 1.0, ValueError),
+        ("crop", 4, TypeError),
+        ("cutout", 1.0, ValueError),
         ("dtype", "float64", ValueError),
         ("jit_compile", "maybe", ValueError),
         ("seed", -1, ValueError),
@@ -98,9 +106,27 @@ def test_bad_field_is_named_with_its_value(name, value, error):
     assert f"`{name}`" in str(caught.value) and f"{name}={value!r}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"nesterov": True, "optimizer": "adam"}, "`nesterov`.*nesterov=True, optimizer='adam'"),
+        ({"nesterov": True, "momentum": 0.0}, "`nesterov`.*optimizer='sgd', momentum=0.0"),
+        ({"crop": True, "augment": False}, "`crop`.*crop=True, augment=False"),
+        ({"cutout": 0.25, "augment": False}, "`cutout`.*cutout=0.25, augment=False"),
+        (
+            {"cycle_momentum": True, "clr_method": "cosine"},
+            "`cycle_momentum`.*clr_method='cosine'",
+        ),
+    ],
+)
+def test_options_that_can_have_no_effect_together_are_named(options, named):
+    with pytest.raises(ValueError, match=f"{named}"):
+        Experiment(**options)
+
+
 def test_numbers_of_numpy_become_plain_ones():
     plain = asdict(Experiment(width=np.float32(0.5), min_lr=0, step_size=np.int64(2), seed=3.0))
-    assert {type(v) for v in plain.values()} <= {str, int, float, bool}
+    assert {type(v) for v in plain.values()} <= {str, int, float, bool, type(None)}
     assert (plain["width"], plain["min_lr"], plain["seed"]) == (0.5, 0.0, 3)
 
 
@@ -166,11 +192,11 @@ def test_an_epoch_has_only_full_batches(run):
     assert np.isfinite(run.history["loss"]).all()
 
 
-def test_rates_are_those_that_the_callback_sets(run):
+def test_rates_are_those_that_the_callback_would_set(run):
     rates = run.rates()
     assert rates.shape == (6,) and rates.dtype == np.float64
     assert rates[2::3].tolist() == run.history["learning_rate"]
-    cycle = SMALL.learning_rate(3)
+    cycle = CyclicLR(SMALL.min_lr, SMALL.max_lr, step_size=3 * SMALL.step_size)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", run_eagerly=True)
     model.fit(np.ones((6, 1)), np.ones(6), batch_size=2, epochs=2, callbacks=[cycle], verbose=0)
@@ -222,7 +248,7 @@ def test_progress_is_one_plain_line_an_epoch_with_the_time_left(trained):
 def test_two_classes_train_on_binary_cross_entropy(capsys):
     data = subset(32, 40, classes=2)
     two = train(replace(SMALL, augment=False), data, verbose=False)
-    assert two.model.loss == "binary_crossentropy"
+    assert isinstance(two.model.loss, keras.losses.BinaryCrossentropy)
     assert two.classes == ["0", "1"] and np.array(two.confusion).shape == (2, 2)
     assert two.history["val_accuracy"][-1] == pytest.approx(two.test_accuracy)
     out = two.model.predict(data.x_test, verbose=0)
@@ -359,3 +385,57 @@ def test_on_jax_a_training_with_augmentation_is_compiled():
     # Keras's own answer for its layers that shift or zoom images is never, on any backend.
     model = build(replace(SMALL, augment=True), datasets.digits())
     assert model.jit_compile == (BACKEND == "jax")
+
+
+# The recipe
+
+
+def built(**options):
+    return build(replace(SMALL, **options), subset(32, 10))
+
+
+def test_the_recipes_options_reach_model_and_optimizer():
+    plain = built(augment=False, weight_decay=None)
+    assert plain.optimizer.weight_decay is None and not plain.optimizer.nesterov
+    assert plain.loss.get_config()["label_smoothing"] == 0
+    model = built(
+        augment=False, nesterov=True, weight_decay=0.01, label_smoothing=0.1, dropout=0.25
+    )
+    assert model.optimizer.nesterov and model.optimizer.weight_decay == 0.01
+    assert model.loss.get_config()["label_smoothing"] == 0.1
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [
+        0.25
+    ]
+
+
+def test_weight_decay_takes_its_share_off_kernels_alone():
+    model = built(augment=False, clr_method="constant", max_lr=0.1, momentum=0, weight_decay=0.5)
+    before = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
+    model.optimizer.apply(
+        [keras.ops.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables
+    )
+    for variable in model.trainable_variables:
+        share = 0.95 if variable.path.endswith("kernel") else 1
+        after = keras.ops.convert_to_numpy(variable)
+        np.testing.assert_allclose(after, share * before[variable.path], rtol=1e-6)
+
+
+def test_adamw_keeps_its_own_decay_unless_one_is_given():
+    own = keras.optimizers.AdamW().weight_decay
+    assert built(optimizer="adamw").optimizer.weight_decay == own
+    assert built(optimizer="adamw", weight_decay=0.0).optimizer.weight_decay == 0
+
+
+def test_the_momentum_cycles_in_the_step_of_a_training():
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append("apply" in vars(self.model.optimizer))
+
+    train(
+        replace(SMALL, clr_method="one_cycle", cycle_momentum=True),
+        *(subset(160, 10), False),
+        callbacks=[Watch()],
+    )
+    assert seen and all(seen)
