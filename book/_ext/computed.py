@@ -5,11 +5,20 @@ measurements, and from the chapters as they were just executed.
 """
 
 import re
+from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 
 import nbformat
 
 MISSING = "not yet recorded"
+COMPARED = {  # On the landing page: the policy in the names of runs, and its name there.
+    "recipe": "one-cycle with the book's recipe",
+    "one_cycle": "one-cycle",
+    "triangular": "triangular",
+    "triangular2": "triangular2",
+    "constant": "a constant rate",
+}
 
 
 def headline() -> dict[str, str]:
@@ -18,7 +27,27 @@ def headline() -> dict[str, str]:
 
     rows = (recorded_benchmark("callback") or {"rows": []})["rows"]
     costs = [r["times a bare step"]["median"] for r in rows if r["contestant"] == "CyclicLR"]
-    return {"callback_cost": f"{costs[0] - 1:.0%}" if costs else MISSING}
+    return {"callback_cost": f"{costs[0] - 1:.0%}" if costs else MISSING, "cifar10": cifar10()}
+
+
+def cifar10() -> str:
+    """Returns the test accuracies on CIFAR-10 at the largest size that was recorded."""
+    from clr import recorded
+
+    for study in ("full", "cifar10"):
+        by_epochs = defaultdict(list)  # Accuracy and words of each policy, by its epochs.
+        for policy, name in COMPARED.items():
+            if runs := list(recorded(f"{study}/{policy}-seed-*").values()):
+                e = runs[0].experiment
+                mean = 100 * fmean(run.test_accuracy for run in runs)
+                said = f"{name} {mean:.1f} % (n = {len(runs)})"
+                by_epochs[f"width {e.width:g}, {e.num_epochs} epochs"].append((mean, said))
+        if by_epochs:
+            return "; ".join(
+                f"{size}: " + ", ".join(said for _, said in sorted(found, reverse=True))
+                for size, found in by_epochs.items()
+            )
+    return MISSING
 
 
 def status(chapters: Path) -> dict[str, str]:

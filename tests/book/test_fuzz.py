@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from clr.range_test import RangeTest
 from clr.training.records import RUNS
 
 RUN = (RUNS / "cifar10" / "triangular-seed-42.json").read_bytes()
-RANGE_TEST = (Path(__file__).parents[1] / "support" / "written_before" / "range_test.json").read_bytes()
+RANGE_TEST = (
+    Path(__file__).parents[1] / "support" / "written_before" / "range_test.json"
+).read_bytes()
 VALUES = (None, True, 0, -1, 1e308, float("nan"), "", "text", [], {}, [1, "a"], {"a": {}})
 
 

@@ -1,0 +1,148 @@
+"""That chapter 6 says of recorded runs what they say, and reads well with few of them."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+import clr
+from clr import Experiment
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS = nbformat.read(ROOT / "notebooks" / "06_results.ipynb", as_version=4).cells
+RECORD = next((ROOT / "book" / "runs" / "cifar10").glob("*.json"))
+NARROW = {"width": 0.25, "num_epochs": 12, "step_size": 2}
+
+
+def record(name, accuracies, training=None, loss=None, **settings):
+    """Writes a run with these test accuracies, in a study's folder."""
+    values = json.loads(RECORD.read_text())
+    epochs, cycles = len(accuracies), None
+    experiment = Experiment(**NARROW | {"num_epochs": epochs} | settings)
+    if experiment.clr_method.startswith("triangular"):
+        ends = list(accuracies[2 * experiment.step_size - 1 :: 2 * experiment.step_size])
+        cycles = {"accuracy": ends, "ensemble": ends[-1] - 0.01}
+    values["experiment"] = asdict(experiment)
+    values["iterations_per_epoch"] = experiment.iterations_per_epoch(values["examples"]["train"])
+    values["history"] = {
+        "accuracy": list(accuracies if training is None else training),
+        "val_accuracy": list(accuracies),
+        "loss": list(np.linspace(2, 1, epochs)),
+        "val_loss": list(np.linspace(2, 1, epochs) if loss is None else loss),
+        "learning_rate": [0.01] * epochs,
+    }
+    values["report"]["accuracy"] = accuracies[-1]
+    values["snapshots"] = cycles
+    path = clr.training.records.RUNS / f"{name}-seed-{experiment.seed}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def waves(end, height, epochs=12, step_size=2):
+    """Accuracies that rise to an end, highest at the end of each cycle."""
+    place = np.arange(1, epochs + 1)
+    trend = end - 0.1 * np.log(epochs / place)
+    return trend + height * (np.cos(np.pi * place / step_size) - 1) / 2
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """A function that runs the chapter's cells and returns what they show."""
+    monkeypatch.setattr("clr.training.records.RUNS", tmp_path)
+    monkeypatch.setattr("clr.plots.use_style", lambda: None)
+
+    def run():
+        import IPython.display
+        import matplotlib.pyplot as plt
+
+        shown = []
+        monkeypatch.setattr(plt, "show", plt.close)
+        monkeypatch.setattr(IPython.display, "display", shown.append)
+        monkeypatch.setattr(IPython.display, "Markdown", str)
+        names = {}
+        end = next(i for i, cell in enumerate(CELLS) if "## Exercise" in cell.source)
+        for cell in CELLS[2:end]:  # Not Colab's.
+            if cell.cell_type == "code":
+                exec(cell.source.replace("clr.prepare(PROFILE)", ""), names)
+        return "\n".join(shown)
+
+    return run
+
+
+def verdict(shown, claim):
+    """The cells of a claim's row."""
+    (row,) = [line for line in shown.splitlines() if line.startswith(f"| {claim}")]
+    return [cell.strip() for cell in row.strip("|").split("|")[1:]]
+
+
+def test_without_records_it_says_so_and_nothing_else(read):
+    assert read().startswith("**This copy has no recorded runs**") and "\n" not in read()
+
+
+def test_one_seed_settles_nothing(read):
+    record("cifar10/triangular", waves(0.75, 0.1))
+    record("cifar10/triangular2", waves(0.70, 0.02), clr_method="triangular2")
+    record("cifar10/constant", waves(0.74, 0.0), clr_method="constant")
+    shown = read()
+    assert "**held**" not in shown and "**did not hold**" not in shown
+    assert verdict(shown, "1.") == ["not run at that size (75.0 % here, n = 1)"]
+    assert verdict(shown, "3.")[0].startswith("not settled (+") and "n = 1" in shown
+    assert verdict(shown, "6.") == ["not run"]
+    assert "`python tools/record.py full` records" in shown and "width 0.25 for 12 epochs" in shown
+    assert "nan" not in shown and "inf" not in shown
+
+
+def test_three_seeds_settle_what_their_interval_settles(read):
+    for seed, luck in zip((42, 43, 44), (-0.004, 0.0, 0.004), strict=True):
+        record("cifar10/triangular", waves(0.75 + luck, 0.1 + luck), seed=seed)
+        calm = waves(0.70 + luck, 0.02)
+        record("cifar10/triangular2", calm, clr_method="triangular2", seed=seed)
+        steady = waves(0.76 + 5 * luck, 0.0)
+        record("cifar10/constant", steady, clr_method="constant", seed=seed)
+        record("cifar10/auto", waves(0.749 + luck, 0.1), seed=seed)
+    shown = read()
+    assert verdict(shown, "3.")[0].startswith("**held** (+")
+    assert verdict(shown, "4. `triangular2`")[0].startswith("**held** (+")
+    assert verdict(shown, "4. `triangular` overfits")[0].startswith("not settled: no overfitting")
+    slower = verdict(shown, "5. `triangular` is faster to a given accuracy than a constant")
+    assert slower[0].startswith("**did not hold** (-")
+    assert verdict(shown, "6.") == ["**held** (-0.1 points, -0.1 to -0.1, n = 3)"]
+    assert "| `triangular` | 12 | 75.0 ± 0.4 | 75.0 ± 0.4 | +0.0 | 3 |" in shown
+    assert "0.00 of a cycle" in shown
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((0.915, 0.922, 0.918), "**held** (91.8 ± 0.4 %, n = 3)"),
+        ((0.873, 0.872, 0.874), "**did not hold** (87.3 ± 0.1 %, n = 3)"),
+        ((0.89, 0.912, 0.90), "not settled (90.1 ± 1.1 %, n = 3)"),
+        ((0.93,), "not settled (93.0 %, n = 1)"),
+    ],
+)
+def test_the_stated_accuracy_is_judged_at_full_size_only(read, ends, said):
+    full = {"width": 1.0, "num_epochs": 24, "step_size": 4}
+    for seed, end in enumerate(ends):
+        high, rising = waves(0.99, 0.0, 24, 4), np.linspace(1, 2, 24)
+        record("full/triangular", waves(end, 0.05, 24, 4), high, rising, seed=seed, **full)
+        record("full/recipe", waves(0.94, 0.0), clr_method="one_cycle", seed=seed, width=1.0)
+    shown = read()
+    assert verdict(shown, "1.") == [said]
+    assert "it overfits" in shown and "We had no GPU" not in shown
+    assert "one-cycle, the book's recipe: 94.0" in shown
+
+
+def test_the_recipe_is_taken_apart_seed_by_seed(read):
+    for seed, luck in zip((42, 43, 44), (-0.02, 0.0, 0.02), strict=True):
+        for variant, end in {"all": 0.8, "no_cutout": 0.79, "none": 0.7}.items():
+            end += luck + 0.001 * (seed == 43) * (variant == "all")
+            record(f"recipe/{variant}", waves(end, 0), clr_method="one_cycle", seed=seed)
+    record("cifar10/triangular", waves(0.75, 0.1))
+    (row,) = re.findall(r"\| without `cutout` \|.*", read())
+    assert "**helps** (+1.0 points, +0.9 to +1.2, n = 3)" in row
+    (row,) = re.findall(r"\| without `crop` \|.*", read())
+    assert "not run" in row
