@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from clr.datasets import official
 from clr.datasets.dataset import Dataset, from_arrays
 from clr.datasets.folder import image_folder
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # Of training, then of test.
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
@@ -41,39 +45,79 @@ def cifar10() -> Dataset:
     """Returns CIFAR-10: 50,000 training and 10,000 test images of 32x32x3, in ten classes.
 
     Reads `$CLR_DATA_DIR/cifar10.npz` if that variable is set (arrays `x_train`, `y_train`,
-    `x_test`, `y_test` as in Keras's mnist.npz; a note beside it in `cifar10.txt` is quoted in
-    the records of runs), else Keras's own download.
+    `x_test`, `y_test` as in Keras's mnist.npz), else Keras's own download.
+
+    The data are checked by the SHA-1 of the official batches, and others are refused. To use
+    others all the same, set `CLR_DATA_UNCHECKED=1`. Then a warning says how they differ, and so
+    does `source`, which goes into the records of runs. For such data `source` also quotes your
+    note beside the file, `cifar10.txt`.
 
     Raises:
-        ValueError: The file is damaged, or its keys, types, shapes or values are wrong.
+        ValueError: The data are not the official ones, and `CLR_DATA_UNCHECKED` does not allow
+            others. Whatever it says: the file is damaged, or its keys, types, shapes or labels are
+            wrong. `CLR_DATA_UNCHECKED` is something else than 1, true, 0, false or empty.
         FileNotFoundError: `$CLR_DATA_DIR` is set and the file is not there.
         ConnectionError: It is not set and the download failed.
 
+    Warns:
+        UserWarning: The data are not the official ones, and `CLR_DATA_UNCHECKED` allows others.
+
     Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
     """
+    unchecked = _unchecked()
     folder = os.environ.get("CLR_DATA_DIR")
     if folder:
-        x_train, y_train, x_test, y_test, source = _read_cifar10(Path(folder) / "cifar10.npz")
+        path = Path(folder) / "cifar10.npz"
+        name, remedy = str(path), "Put the official file there, unset CLR_DATA_DIR to download it"
+        arrays, source, note = _read_cifar10(path)
     else:
-        try:
-            (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
-        except Exception as error:  # Keras's loader raises a bare Exception when a download fails.
-            raise ConnectionError(
-                f"CIFAR-10 could not be downloaded ({error}). Either connect to the network and "
-                "try again, or put cifar10.npz (arrays x_train, y_train, x_test, y_test) into a "
-                "folder and name that folder in the environment variable CLR_DATA_DIR."
-            ) from error
-        source = "keras.datasets.cifar10"
-    return from_arrays(
-        *(x_train, y_train, x_test, y_test),
-        name="cifar10",
-        classes=CIFAR10_CLASSES,
-        flip=True,
-        source=source,
-    )
+        name, remedy = "Keras's copy", "Delete cifar-10* in ~/.keras/datasets to download it again"
+        arrays, source, note = _download_cifar10(), "keras.datasets.cifar10", ""
+    difference = official.difference(*arrays)
+    refusal = f"{name} is not the official CIFAR-10: {difference}."
+    if difference and not unchecked:
+        raise ValueError(
+            f"{refusal} {remedy}, or set CLR_DATA_UNCHECKED=1 to use these data all the same."
+        )
+    if difference:
+        source = f"not the official CIFAR-10: {difference}; {source}{note}"
+    else:
+        images = len(arrays[0]) + len(arrays[2])
+        source += f": CIFAR-10's own {images:,} images, checked by the SHA-1 of their batches"
+    data = from_arrays(*arrays, name="cifar10", classes=CIFAR10_CLASSES, flip=True, source=source)
+    if difference:
+        warnings.warn(f"{refusal} CLR_DATA_UNCHECKED is set, so it is used.", stacklevel=2)
+    return data
 
 
-def _read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+def _unchecked() -> bool:
+    """Whether you use other data than the official ones under the name of CIFAR-10."""
+    allowed = os.environ.get("CLR_DATA_UNCHECKED", "")
+    if allowed.lower() not in ("1", "true", "0", "false", ""):
+        raise ValueError(
+            "`CLR_DATA_UNCHECKED` must be 1 or true to use data that are not the official "
+            "CIFAR-10, else 0, false or empty. "
+            f"Received: CLR_DATA_UNCHECKED={allowed!r}"
+        )
+    return allowed.lower() in ("1", "true")
+
+
+def _download_cifar10() -> Arrays:
+    try:
+        (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
+    except Exception as error:  # Keras's loader raises a bare Exception when a download fails.
+        raise ConnectionError(
+            f"CIFAR-10 could not be downloaded ({error}). Either connect to the network and "
+            "try again, or put cifar10.npz (arrays x_train, y_train, x_test, y_test) into a "
+            "folder and name that folder in the environment variable CLR_DATA_DIR."
+        ) from error
+    if keras.config.image_data_format() == "channels_first":
+        x_train, x_test = (np.moveaxis(images, 1, -1) for images in (x_train, x_test))
+    return x_train, y_train, x_test, y_test
+
+
+def _read_cifar10(path: Path) -> tuple[Arrays, str, str]:
+    """Returns the file's arrays, its name and digest, and the note beside it."""
     if not path.is_file():
         raise FileNotFoundError(
             f"No {path.name} in the folder that CLR_DATA_DIR names ({path.parent}). Either put it "
@@ -102,7 +146,8 @@ def _read_cifar10(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     note = path.with_suffix(".txt")
     said = note.read_text(encoding="utf-8").strip() if note.is_file() else "origin not stated"
-    return (*arrays.values(), f"{path.name}, sha256 {digest[:16]}: {said}")  # type: ignore[return-value]
+    x_train, y_train, x_test, y_test = arrays.values()
+    return (x_train, y_train, x_test, y_test), f"{path.name}, sha256 {digest[:16]}", f": {said}"
 
 
 LOADERS = {"cifar10": cifar10, "digits": digits}

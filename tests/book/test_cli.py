@@ -156,6 +156,22 @@ def test_bad_option_exits_2_and_is_named(line, capsys, tmp_path):
     assert not output.exists()
 
 
+def test_data_that_are_not_cifar10_exit_2_and_are_named(tmp_path, capsys, monkeypatch):
+    images, labels = np.zeros((4, 32, 32, 3), "uint8"), np.zeros(4, "uint8")
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    monkeypatch.setenv("CLR_DATA_DIR", str(tmp_path))
+    output = tmp_path / "output"
+    line = ["train", "--profile", "quick", "--dataset", "cifar10", "--output", str(output)]
+    for allowed, said in {
+        "": f"{tmp_path / 'cifar10.npz'} is not the official CIFAR-10: it has 4 training",
+        "maybe": "CLR_DATA_UNCHECKED='maybe'",
+    }.items():
+        monkeypatch.setenv("CLR_DATA_UNCHECKED", allowed)
+        assert main(line) == 2
+        assert said in capsys.readouterr().err and not output.exists()
+
+
 @pytest.mark.parametrize("below", ["", "folder"])
 def test_unwritable_output_is_found_before_training(below, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
