@@ -4,9 +4,9 @@
     python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrower network
     python tools/record.py full        chapter 6: the experiment at its full size, for a GPU
 
-Resumable: a run that has its file is not made again (to have it anew, delete the file, and the
-range test's beside it), and one that was interrupted goes on from its last epoch's end. Of the
-small runs on digits several go on at once, each in a process with its share of the cores.
+Resumable: a run that has its file is not made again (to have it again, delete the file), and one
+that was interrupted goes on from its last epoch's end. Of the small runs several go on at once,
+each in a process with its share of the cores.
 
 `--minutes` ends the recording in time: what is unfinished goes on with the next call. The exit
 status is 0 if the study is complete and 1 if runs are missing. For the study `full` on a machine
@@ -33,19 +33,37 @@ from typing import Any
 
 import keras
 
-from clr import Experiment, Run, build, datasets, lr_range_test, train
-from clr.range_test import RangeTest
+from clr import Experiment, Run, train
 from clr.training import METHODS
-from clr.training.records import RANGE_TEST, RUNS
+from clr.training.records import RUNS
 
 CHECKPOINTS = RUNS.parents[1] / "_build" / "record"
 SEEDS = range(5)
 SMALL = Experiment.from_profile("quick")
 BUDGETS = {"short": 4, "long": 12}  # Epochs.
+CIFAR10_SEEDS = (42, 43, 44)
+NARROW: dict[str, Any] = {"width": 0.25, "num_epochs": 12, "step_size": 2}
+# Ten times the tutorial's rate in a quarter of its epochs.
+ONE_CYCLE: dict[str, Any] = {
+    "clr_method": "one_cycle",
+    "num_epochs": 24,
+    "max_lr": 0.1,
+    "cycle_momentum": True,
+}
+# What to leave out of the recipe, and what the tutorial has instead.
+INGREDIENTS: dict[str, dict[str, Any]] = {
+    "no_dropout": {"dropout": 0.5},
+    "no_batch": {"batch_size": 64, "max_lr": 0.01},
+    "no_crop": {"crop": False},
+    "no_cutout": {"cutout": 0.0},
+    "no_label_smoothing": {"label_smoothing": 0.0},
+    "no_weight_decay": {"weight_decay": None},
+    "no_nesterov": {"nesterov": False},
+}
 DECIDED = ("constant", "step", "cosine", "triangular", "one_cycle")
 COMPARED = tuple(method for method in METHODS if method != "exp_range")
 
-Task = tuple[str, Experiment, str | None]  # The file's name, what to train, how to read the bounds.
+Task = tuple[str, Experiment]  # The file's name, and what to train.
 
 
 def budgets() -> Iterator[Task]:
@@ -61,25 +79,38 @@ def budgets() -> Iterator[Task]:
                     step_size=epochs // 4,
                     seed=seed,
                 )
-                yield f"budgets/{name}-{method}-seed-{seed}", experiment, None
+                yield f"budgets/{name}-{method}-seed-{seed}", experiment
 
 
 def cifar10() -> Iterator[Task]:
-    """Yields the methods on CIFAR-10's own images, three cycles each; what matters most first.
+    """Yields the methods on a narrow network, three cycles each; what matters most first."""
+    decided = ("triangular", "one_cycle", "triangular2", "constant")
+    for methods in (decided, ("linear", "step", "auto")):
+        for seed in CIFAR10_SEEDS:
+            for method in methods:
+                experiment = Experiment(**NARROW, seed=seed)
+                if method == "auto":
+                    experiment = replace(experiment, max_lr="auto", min_lr=None)
+                else:
+                    experiment = replace(experiment, clr_method=method)
+                yield f"cifar10/{method}-seed-{seed}", experiment
 
-    The runs in book/runs/cifar10, on re-encoded images, stay until these are complete.
-    """
-    narrow = Experiment(width=0.25, num_epochs=12, step_size=2)
-    for method in ("triangular", "one_cycle", "triangular2", "linear"):
-        yield f"cifar10/{method}-seed-42", replace(narrow, clr_method=method), None
-    for method in ("constant", "step", "exp_range"):
-        yield f"cifar10/{method}-seed-42", replace(narrow, clr_method=method), None
-    for seed in (43, 44):
-        for method in ("triangular", "one_cycle", "triangular2", "linear", "constant"):
-            experiment = replace(narrow, clr_method=method, seed=seed)
-            yield f"cifar10/{method}-seed-{seed}", experiment, None
-    for seed in (42, 43, 44):
-        yield f"cifar10/range-test-seed-{seed}", replace(narrow, seed=seed), "minimum"
+
+def recipe() -> Iterator[Task]:
+    """Yields the book's recipe on the narrow network: whole, and without each ingredient."""
+    whole = Experiment.from_profile("recipe", width=0.25, num_epochs=12)
+    for seed in CIFAR10_SEEDS:
+        for name, without in {"all": {}, **INGREDIENTS}.items():
+            yield f"recipe/{name}-seed-{seed}", replace(whole, **without, seed=seed)
+
+
+def processor() -> Iterator[Task]:
+    """Yields what a processor without a GPU trains in hours, in half precision."""
+    for method in ("recipe", "one_cycle"):
+        yield f"processor/{method}-seed-42", replace(named(method), dtype="mixed_bfloat16")
+    for method in ("triangular", "triangular2"):
+        experiment = replace(named(method), width=0.5, dtype="mixed_bfloat16")
+        yield f"processor/{method}-seed-42", experiment
 
 
 def full() -> Iterator[Task]:
@@ -87,37 +118,29 @@ def full() -> Iterator[Task]:
 
     The most valuable comes first, because time on a GPU may be short.
     """
-    once = Experiment(clr_method="one_cycle", num_epochs=24, max_lr=0.1, cycle_momentum=True)
-    for seed in (42, 43, 44):
-        for method in ("triangular", "triangular2"):
-            yield f"full/{method}-seed-{seed}", Experiment(clr_method=method, seed=seed), None
-        yield f"full/one_cycle-seed-{seed}", replace(once, seed=seed), None
-    yield "full/constant-seed-42", Experiment(clr_method="constant"), None
-    yield "full/range-test-seed-42", Experiment(), "valley"
+    for seed in CIFAR10_SEEDS:
+        for method in ("recipe", "triangular", "triangular2", "one_cycle"):
+            yield f"full/{method}-seed-{seed}", named(method, seed)
+    for method in ("auto", "constant"):
+        yield f"full/{method}-seed-42", named(method)
 
 
-def range_test(experiment: Experiment, data: datasets.Dataset) -> RangeTest:
-    """Returns what a range test finds on the network as it is before training."""
-    keras.utils.set_random_seed(experiment.seed)
-    model = build(experiment, data)
-    batches = datasets.Batches(data.x_train, data.y_train, experiment.batch_size, experiment.seed)
-    return lr_range_test(model, batches, verbose=0)
+def named(method: str, seed: int = 42) -> Experiment:
+    """Returns the experiment at full size that a run's name says."""
+    if method == "recipe":
+        return Experiment.from_profile("recipe", seed=seed)
+    if method == "auto":
+        return Experiment(max_lr="auto", seed=seed)
+    if method == "one_cycle":
+        return Experiment(**ONE_CYCLE, seed=seed)
+    return Experiment(clr_method=method, seed=seed)
 
 
 def record(task: Task, runs: Path, checkpoints: Path) -> None:
     """Makes one run and saves it."""
-    name, experiment, reading = task
+    name, experiment = task
     keras.utils.clear_session()
-    data = datasets.load(experiment.dataset)
-    if reading is not None:
-        curve = runs / f"{name}{RANGE_TEST}"
-        if not curve.exists():
-            range_test(experiment, data).to_json(curve)
-        # From the file also the first time: on a GPU a second range test could suggest other
-        # bounds, and an interrupted training must go on with its own.
-        min_lr, max_lr = RangeTest.from_json(curve).suggest(reading)
-        experiment = replace(experiment, min_lr=min_lr, max_lr=max_lr)
-    run = train(experiment, data, verbose=False, run_dir=checkpoints / name)
+    run = train(experiment, verbose=False, run_dir=checkpoints / name)
     run.commit = os.environ.get("CLR_COMMIT", run.commit)  # For a copy without its `.git`.
     run.save(runs / f"{name}.json")
     shutil.rmtree(checkpoints / name)
@@ -166,17 +189,17 @@ def record_all(
 
 def rehearsed(task: Task, width: float | None, num_epochs: int | None) -> Task:
     """Returns a task with a narrower network or fewer epochs, and as many cycles if it can be."""
-    name, experiment, reading = task
+    name, experiment = task
     epochs = num_epochs or experiment.num_epochs
     step_size = max(1, round(experiment.step_size * epochs / experiment.num_epochs))
     width = width or experiment.width
     experiment = replace(experiment, width=width, num_epochs=epochs, step_size=step_size)
-    return name, experiment, reading
+    return name, experiment
 
 
 def report(tasks: list[Task], runs: Path, checkpoints: Path) -> None:
     """Prints which runs are done, and how far the missing ones are."""
-    for name, experiment, _ in tasks:
+    for name, experiment in tasks:
         if (path := runs / f"{name}.json").exists():
             print(f"done     {name}  {Run.load(path).test_accuracy:.4f}")
         else:
@@ -185,8 +208,14 @@ def report(tasks: list[Task], runs: Path, checkpoints: Path) -> None:
             print(f"missing  {name}  {epochs} of {experiment.num_epochs} epochs")
 
 
-STUDIES = {"budgets": budgets, "cifar10": cifar10, "full": full}
-ONE_AT_A_TIME = ("cifar10", "full")  # One training has work for every core.
+STUDIES = {
+    "budgets": budgets,
+    "cifar10": cifar10,
+    "recipe": recipe,
+    "processor": processor,
+    "full": full,
+}
+ONE_AT_A_TIME = ("processor", "full")  # One training has work for every core.
 
 
 def above_zero(kind: type) -> Callable[[str], float]:

@@ -16,7 +16,7 @@ from clr.training.experiment import (
 )
 from clr.training.fitting import build, train
 from clr.training.machine import accelerators, hardware, versions
-from clr.training.records import recorded, recorded_benchmark, recorded_range_tests
+from clr.training.records import recorded, recorded_benchmark
 from clr.training.run import Run
 from clr.training.runtime import made_with, prepare
 from clr.training.sweeps import sweep
@@ -38,7 +38,6 @@ __all__ = [
     "prepare",
     "recorded",
     "recorded_benchmark",
-    "recorded_range_tests",
     "resolve_profile",
     "sweep",
     "train",

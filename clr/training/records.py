@@ -1,17 +1,15 @@
-"""What was recorded for the book: runs, range tests, benchmarks."""
+"""What was recorded for the book: runs and benchmarks."""
 
 from pathlib import Path
 from typing import Any
 
 from clr.files import read_json
-from clr.range_test import RangeTest
 from clr.training.run import Run
 
 # Beside the package in a clone; where only the package is installed, as on Colab, it is not there.
 RUNS = Path(__file__).resolve().parents[2] / "book" / "runs"
 BENCHMARKS = RUNS.parent / "benchmarks"
 BENCHMARK = "clr-benchmark/1"
-RANGE_TEST = ".range.json"  # How the file of a range test ends.
 
 
 def recorded(pattern: str) -> dict[str, Run]:
@@ -23,25 +21,9 @@ def recorded(pattern: str) -> dict[str, Run]:
     Raises:
         ValueError: A file that matches is damaged, or not a run's.
     """
-    paths = [p for p in sorted(RUNS.glob(f"{pattern}.json")) if not p.name.endswith(RANGE_TEST)]
     return {
-        path.relative_to(RUNS).as_posix().removesuffix(".json"): Run.load(path) for path in paths
-    }
-
-
-def recorded_range_tests(pattern: str) -> dict[str, RangeTest]:
-    """Returns the recorded range tests whose names match, by the name of the run they were for.
-
-    Args:
-        pattern: As for `recorded`.
-
-    Raises:
-        ValueError: A file that matches is damaged, or not a range test's.
-    """
-    paths = sorted(RUNS.glob(f"{pattern}{RANGE_TEST}"))
-    return {
-        path.relative_to(RUNS).as_posix().removesuffix(RANGE_TEST): RangeTest.from_json(path)
-        for path in paths
+        path.relative_to(RUNS).as_posix().removesuffix(".json"): Run.load(path)
+        for path in sorted(RUNS.glob(f"{pattern}.json"))
     }
 
 

@@ -4,8 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
-from functools import partial
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import stand_in
 from small_data import SMALL, subset
 
 import clr
-from clr import Run, records, train
+from clr import Experiment, records, train
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -38,7 +37,6 @@ def runs(tmp_path, monkeypatch):
 def test_recorded_runs_are_found_by_name(runs, run):
     run.save(runs / "study" / "constant-seed-0.json")
     run.save(runs / "study" / "other.json")
-    (runs / "study" / "constant-seed-0.range.json").write_text("{}")
     assert clr.recorded("study/constant-*") == {"study/constant-seed-0": run}
     assert clr.recorded("nothing/*") == {}
 
@@ -50,9 +48,9 @@ def test_a_damaged_record_is_named(runs):
 
 
 def test_what_is_recorded_already_is_not_made_again(runs, run, monkeypatch, capsys):
-    tasks = [("study/a", run.experiment, None), ("study/b", run.experiment, None)]
+    tasks = [("study/a", run.experiment), ("study/b", run.experiment)]
     monkeypatch.setitem(record.STUDIES, "budgets", lambda: iter(tasks))
-    for name, *_ in tasks:
+    for name, _ in tasks:
         run.save(runs / f"{name}.json")
     before = {p: p.stat().st_mtime_ns for p in runs.rglob("*.json")}
     monkeypatch.setattr(sys, "argv", ["record.py", "budgets"])
@@ -66,7 +64,7 @@ def test_a_recording_stops_in_time_and_goes_on(runs, run, monkeypatch, capsys):
     short, long = (
         SimpleNamespace(num_epochs=n, gate=runs / "gate", run=runs / "run.json") for n in (1, 3)
     )
-    tasks = [("study/short", short, None), ("study/long", long, None)]
+    tasks = [("study/short", short), ("study/long", long)]
     monkeypatch.setitem(record.STUDIES, "budgets", lambda: iter(tasks))
     monkeypatch.setattr(record, "record", stand_in.record)
     line = ["record.py", "budgets", "--jobs", "2", "--checkpoints", str(runs / "checkpoints")]
@@ -89,7 +87,7 @@ def test_a_run_that_crashes_leaves_the_others_alone(runs, run, monkeypatch, caps
     run.save(runs / "run.json")
     crash, good = (SimpleNamespace(num_epochs=n, gate=runs, run=runs / "run.json") for n in (0, 1))
     monkeypatch.setattr(record, "record", stand_in.record)
-    tasks = [("study/crash", crash, None), ("study/good", good, None)]
+    tasks = [("study/crash", crash), ("study/good", good)]
     record.record_all(tasks, runs, runs / "checkpoints", jobs=1, end=None)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"1/2  study/crash  failed with exit status -{int(signal.SIGABRT)}"
@@ -106,8 +104,8 @@ def test_a_rehearsal_stays_out_of_the_recorded_runs(runs, monkeypatch, capsys):
 
 def test_a_rehearsal_has_the_cycles_of_the_experiment():
     for task in record.full():
-        name, e, reading = record.rehearsed(task, 0.125, 12)
-        assert (name, reading) == (task[0], task[2]) and (e.width, e.num_epochs) == (0.125, 12)
+        name, e = record.rehearsed(task, 0.125, 12)
+        assert name == task[0] and (e.width, e.num_epochs) == (0.125, 12)
         if e.clr_method.startswith("triangular"):
             assert e.num_epochs / e.step_size == task[1].num_epochs / task[1].step_size
 
@@ -122,41 +120,40 @@ def test_an_option_out_of_its_range_is_refused(option, monkeypatch, capsys):
     assert f"{name}: must be above 0. Received: {value}" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
-def test_a_record_with_a_range_test_trains_between_the_bounds_that_it_found(runs, monkeypatch):
-    monkeypatch.setattr(record.datasets, "load", lambda name: subset(320, 20))
-    shorter = partial(clr.lr_range_test, start_lr=1e-4, num_steps=60)
-    monkeypatch.setattr(record, "lr_range_test", shorter)
-    experiment = replace(
-        record.SMALL, width=0.05, num_epochs=2, step_size=1, bn_momentum=0.9, augment=False
-    )
-    record.record(("study/found", experiment, "valley"), runs, runs / "checkpoints")
-    test = clr.recorded_range_tests("study/*")["study/found"]
-    recorded = Run.load(runs / "study" / "found.json").experiment
-    assert (recorded.min_lr, recorded.max_lr) == tuple(test.suggest("valley"))
-    assert recorded.max_lr != experiment.max_lr
-    assert not list((runs / "checkpoints").rglob("*.npz"))  # They have served.
-
-
 def test_every_recorded_file_is_of_a_study_or_a_named_run():
-    names = {name for study in record.STUDIES.values() for name, *_ in study()}
+    names = {name for study in record.STUDIES.values() for name, _ in study()}
     for path in sorted(records.RUNS.rglob("*.json")):
         name = path.relative_to(records.RUNS).as_posix().removesuffix(".json")
-        assert name.removesuffix(".range") in names, path
+        assert name in names, path
 
 
 def test_the_studies_are_fair_and_whole_cycles():
     for length in record.BUDGETS:
-        runs = [e for name, e, _ in record.budgets() if name.startswith(f"budgets/{length}-")]
+        runs = [e for name, e in record.budgets() if name.startswith(f"budgets/{length}-")]
         assert len({(e.num_epochs, e.batch_size, e.width, e.dataset) for e in runs}) == 1
-    for _, e, _ in [*record.budgets(), *record.cifar10()]:
+    for _, e in [*record.budgets(), *record.cifar10()]:
         assert e.num_epochs % (2 * e.step_size) == 0
 
 
 def test_the_study_for_a_gpu_begins_with_what_matters_most():
-    names = [name.removeprefix("full/") for name, *_ in record.full()]
-    assert names[:3] == ["triangular-seed-42", "triangular2-seed-42", "one_cycle-seed-42"]
-    assert [n for n in names[3:] if n.endswith(("-43", "-44"))] == names[3:-2]
+    names = [name.removeprefix("full/") for name, _ in record.full()]
+    first = ["recipe", "triangular", "triangular2", "one_cycle"]
+    assert names[:4] == [f"{method}-seed-42" for method in first]
+    assert all(name.endswith(("-43", "-44")) for name in names[4:-2])
+
+
+def test_the_ablation_puts_the_tutorials_value_for_one_ingredient_at_a_time():
+    tasks = {name.removeprefix("recipe/no_"): e for name, e in record.recipe()}
+    whole = tasks.pop("recipe/all-seed-42")
+    for name, e in tasks.items():
+        ingredient, seed = name.split("-seed-")
+        changed = {f.name for f in fields(e) if getattr(e, f.name) != getattr(whole, f.name)}
+        changed -= {"seed"}
+        assert (e.seed == int(seed)) and all(
+            getattr(e, option) == getattr(Experiment(), option) for option in changed
+        )
+        expected = {"batch": {"batch_size", "max_lr"}, "recipe/all": set()}
+        assert changed == expected.get(ingredient, {ingredient})
 
 
 def test_an_unknown_study_is_refused():
