@@ -35,7 +35,8 @@ def _add_train(commands: Any) -> None:
         "--profile",
         default="full",
         choices=["auto", *PROFILES],
-        help="full: the tutorial's experiment (default); quick: minutes on a laptop, no download",
+        help="full: the tutorial's experiment (default); recipe: the book's own, in a quarter of the "
+        "epochs; quick: minutes on a laptop, no download",
     )
     command.add_argument(
         "--output", type=Path, default=Path("output"), help="folder to write to (default: output)"
@@ -140,6 +141,8 @@ def _flag_or_type(option: Field) -> Callable[[str], Any]:
         return lambda text: text if text == "auto" else _boolean(text)
     if option.name in ("min_lr", "max_lr"):
         return _bound
+    if option.name == "weight_decay":
+        return float
     return type(option.default)
 
 

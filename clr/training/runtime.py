@@ -21,19 +21,19 @@ def prepare(profile: str = "auto") -> None:
 
     TensorFlow takes a GPU's memory as it needs it, and not all of it at the start, unless the
     environment variable `TF_FORCE_GPU_ALLOW_GROWTH` says otherwise. It reads that when it first
-    looks for GPUs, so a later call changes nothing. The full profile without a GPU or TPU draws a
-    warning that names the remedy.
+    looks for GPUs, so a later call changes nothing. A profile made for a GPU draws a warning where
+    there is neither GPU nor TPU, with the remedy.
 
     Args:
-        profile: `"full"`, `"quick"` or `"auto"`; see `clr.resolve_profile`.
+        profile: `"full"`, `"quick"`, `"recipe"` or `"auto"`; see `clr.resolve_profile`.
 
     Raises:
         ValueError: An unknown profile.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    if resolve_profile(profile) == "full" and not accelerators():
+    if (resolved := resolve_profile(profile)) != "quick" and not accelerators():
         warnings.warn(
-            "The full profile is made for a GPU, and there is none here. On Colab choose one with "
+            f"The {resolved} profile is made for a GPU, and there is none here. On Colab choose one with "
             "Runtime > Change runtime type, then Run all; or take the quick profile.",
             stacklevel=2,
         )

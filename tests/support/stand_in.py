@@ -8,7 +8,7 @@ from pathlib import Path
 
 def record(task, runs: Path, checkpoints: Path) -> None:
     """Goes on from the last checkpoint, and past the first epoch only when the gate is open."""
-    name, experiment, _ = task
+    name, experiment = task
     if experiment.num_epochs == 0:
         os.abort()  # As a run that is out of memory.
     folder = checkpoints / name
