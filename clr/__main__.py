@@ -35,8 +35,8 @@ def _add_train(commands: Any) -> None:
         "--profile",
         default="full",
         choices=["auto", *PROFILES],
-        help="full: the tutorial's experiment (default); recipe: the book's own, in a quarter of the "
-        "epochs; quick: minutes on a laptop, no download",
+        help="full: the tutorial's experiment (default); recipe: the book's own, in a quarter of "
+        "the epochs; quick: minutes on a laptop, no download",
     )
     command.add_argument(
         "--output", type=Path, default=Path("output"), help="folder to write to (default: output)"

@@ -33,8 +33,8 @@ def prepare(profile: str = "auto") -> None:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if (resolved := resolve_profile(profile)) != "quick" and not accelerators():
         warnings.warn(
-            f"The {resolved} profile is made for a GPU, and there is none here. On Colab choose one with "
-            "Runtime > Change runtime type, then Run all; or take the quick profile.",
+            f"The {resolved} profile is made for a GPU, and there is none here. On Colab choose "
+            "one with Runtime > Change runtime type, then Run all; or take the quick profile.",
             stacklevel=2,
         )
 

@@ -167,7 +167,7 @@ def test_a_recording_that_is_terminated_takes_its_processes_along(tmp_path):
     program = (
         "import record\n"
         "endless = record.replace(record.SMALL, num_epochs=10_000)\n"
-        f"record.STUDIES['budgets'] = lambda: [({str(tmp_path / 'endless')!r}, endless, None)]\n"
+        f"record.STUDIES['budgets'] = lambda: [({str(tmp_path / 'endless')!r}, endless)]\n"
         "record.main()\n"
     )
     command = [sys.executable, "-c", program, "budgets", "--jobs", "1"]
