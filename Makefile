@@ -104,10 +104,11 @@ record: $(VENV)/.package  ## Record the runs that the pages show, as far as they
 	$(BIN)/python tools/record.py cifar10
 
 # One after the other, and nothing else on the machine, please.
-bench: $(VENV)/.package $(PEERS)/.torch  ## Measure against peers: tables, and JSON for the Performance page (half an hour)
+bench: $(VENV)/.package $(PEERS)/.torch _build/jax/.installed  ## Measure against peers: tables, and JSON for the Performance page (half an hour)
 	@failed=0; for benchmark in callback range_test augmentation throughput growth book; do \
 		$(BIN)/python benchmarks/$$benchmark.py $(PEERS)/bin/python || failed=1; \
-	done; exit $$failed
+	done; \
+	$(BIN)/python benchmarks/loop.py $(CURDIR)/_build/jax/bin/python || failed=1; exit $$failed
 
 bounds: _build/jax/.installed  ## Measure what suggested bounds are worth, on 41 tasks (hours; resumable)
 	$(BIN)/python benchmarks/bounds.py --held

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_data import SMALL, subset
 
-from clr import CyclicLR, OneCycleLR, Snapshots, train
+from clr import CyclicalLearningRate, CyclicLR, OneCycleLR, Snapshots, train
 
 X = np.random.default_rng(0).normal(size=(96, 4)).astype("float32")
 Y = np.eye(3, dtype="float32")[np.arange(96) % 3]
@@ -32,6 +32,28 @@ def test_the_weights_of_each_cycles_end_are_kept():
     for number, epoch in [(1, 1), (2, 3), (3, 5)]:
         for one, other in zip(snapshots.weights[number], kept[epoch], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_schedule_has_the_snapshots_of_the_callback():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    cycle = CyclicalLearningRate(1e-3, 0.5, step_size=STEPS)
+    model.compile(keras.optimizers.SGD(cycle), "categorical_crossentropy")
+    snapshots = Snapshots(cycle)
+    model.fit(X, Y, batch_size=32, epochs=6, verbose=0, callbacks=[snapshots])
+    _, others, _ = trained()
+    assert list(snapshots.weights) == [1, 2, 3]
+    for number, weights in snapshots.weights.items():
+        for one, other in zip(weights, others.weights[number], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_schedule_that_the_optimizer_does_not_have_is_refused():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    model.compile(keras.optimizers.SGD(CyclicalLearningRate(1e-3, 0.5, step_size=STEPS)), "mse")
+    another = Snapshots(CyclicalLearningRate(1e-3, 0.5, step_size=STEPS))
+    with pytest.raises(ValueError, match=r"`cycle` must be the schedule.*Received: cycle="):
+        model.fit(X, Y, batch_size=32, verbose=0, callbacks=[another])
 
 
 def test_the_prediction_is_the_mean_of_the_snapshots_and_leaves_the_model_alone():
