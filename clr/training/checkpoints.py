@@ -84,6 +84,9 @@ class Checkpoints(keras.callbacks.Callback):
             try:
                 header, arrays = _read(path)
                 variables = _variables(model)
+                if len(arrays) == len(variables) + 1:
+                    # Written while a callback set the rate: the optimizer kept it, second of all.
+                    del arrays[len(model.variables) + 1]
                 shapes = [tuple(variable.shape) for variable in variables]
                 if header["experiment"] == asdict(self.experiment) and (
                     [array.shape for array in arrays] != shapes
@@ -148,7 +151,6 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _variables(model: keras.Model) -> list[Any]:
-    # The rate is a variable of some optimizers; whoever sets it does so before the next batch.
     return [*model.variables, *model.optimizer.variables]
 
 

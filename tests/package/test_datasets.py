@@ -593,14 +593,45 @@ def ramps(count):
     return np.repeat(np.stack([rows, columns], axis=-1)[None], count, axis=0)
 
 
-def augmented(flip):
+def augmented(flip, images=None, **options):
     keras.utils.set_random_seed(0)
-    return keras.ops.convert_to_numpy(datasets.augmentation(flip)(ramps(64), training=True))
+    layers = datasets.augmentation(flip, **options)
+    images = ramps(64) if images is None else images
+    return keras.ops.convert_to_numpy(layers(images, training=True))
 
 
 def test_augmentation_does_nothing_outside_training():
     images = ramps(3)
-    np.testing.assert_array_equal(datasets.augmentation()(images, training=False), images)
+    for options in ({}, {"crop": True, "cutout": 0.25}):
+        layers = datasets.augmentation(**options)
+        np.testing.assert_array_equal(layers(images, training=False), images)
+
+
+def test_a_crop_shifts_by_whole_pixels_up_to_an_eighth_with_0_at_the_edge():
+    images = augmented(False, ramps(64) + 100, crop=True)
+    shifts = images[:, 16, 16] - 116
+    np.testing.assert_allclose(shifts, shifts.round(), atol=1e-4)
+    assert set(shifts.round().ravel()) == set(range(-4, 5))
+    for image, (down, right) in zip(images, shifts.round().astype(int), strict=True):
+        rows, columns = (np.arange(32) + shift for shift in (down, right))
+        inside = ((rows >= 0) & (rows < 32))[:, None] & ((columns >= 0) & (columns < 32))
+        np.testing.assert_allclose(
+            image[..., 0], np.where(inside, rows[:, None] + 100, 0), atol=1e-3
+        )
+
+
+def test_cutout_sets_one_square_of_the_side_asked_for_to_0():
+    plain = augmented(False, np.ones((64, 32, 32, 2), "float32"))
+    images = augmented(False, np.ones((64, 32, 32, 2), "float32"), cutout=0.25)
+    np.testing.assert_allclose(plain, 1, atol=1e-5)  # Shifts repeat the edge.
+    corners = set()
+    for image in images.round(4):
+        rows, columns = np.nonzero(image[..., 0] == 0)
+        assert len(rows) == 8 * 8 == (image[..., 1] == 0).sum()
+        assert (np.ptp(rows), np.ptp(columns)) == (7, 7)
+        assert ((image == 0) | (image == 1)).all()
+        corners.add((rows.min(), columns.min()))
+    assert len(corners) > 30 and max(map(max, corners)) <= 24
 
 
 def test_shifts_stay_within_a_tenth_and_repeat_the_edge():

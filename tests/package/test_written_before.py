@@ -17,10 +17,12 @@ from markers import needs_tensorflow
 from small_data import subset
 
 import clr
-from clr import CyclicalLearningRate, OneCycleLearningRate, Run, train
+from clr import CyclicalLearningRate, Experiment, OneCycleLearningRate, Run, train
 from clr.range_test import RangeTest
 
 FILES = Path(__file__).resolve().parents[1] / "support" / "written_before"
+# Options of an experiment that have come since.
+RECIPE = ("nesterov", "weight_decay", "label_smoothing", "dropout", "crop", "cutout")
 
 
 # What the modules that are folders now offered by name.
@@ -48,15 +50,17 @@ def test_the_modules_that_chapters_use_are_attributes_of_the_package():
 
 def test_a_run_is_read_whole():
     stored, run = json.loads((FILES / "run.json").read_text()), Run.load(FILES / "run.json")
-    assert asdict(run.experiment) == stored["experiment"]
+    assert asdict(run.experiment) == asdict(Experiment()) | stored["experiment"]
     assert run.history == stored["history"]
     assert len(run.rates()) == 4 * run.iterations_per_epoch
     assert "Seed 42" in run.provenance()
 
 
-def test_a_run_is_written_as_it_was(tmp_path):
+def test_a_run_is_written_as_it_was_with_the_options_that_have_come_since(tmp_path):
     Run.load(FILES / "run.json").save(tmp_path / "run.json")
-    assert (tmp_path / "run.json").read_bytes() == (FILES / "run.json").read_bytes()
+    old, new = (json.loads((folder / "run.json").read_text()) for folder in (FILES, tmp_path))
+    came = {name: new["experiment"].pop(name) for name in RECIPE}
+    assert new == old and came == {name: getattr(Experiment(), name) for name in RECIPE}
 
 
 def test_a_range_test_is_read_and_written_as_it_was(tmp_path):
