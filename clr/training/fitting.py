@@ -182,7 +182,7 @@ def _find(
     """Returns the bounds of the last checkpoint, or else those of a range test."""
     found, whence = checkpoints and checkpoints.bounds_before(), ", from the checkpoint"
     if found is None:
-        # A model of its own: that of the training run may need an optimizer with a schedule.
+        # A model of its own: the test sets the rate, and the training run's has a schedule.
         found = bounds.find(experiment, _build(experiment, data, 1.0), batches)
         whence = ""
     if checkpoints:
@@ -203,12 +203,9 @@ def _fit(
 ) -> tuple[dict[str, list[float]], float]:
     """Trains, from the last checkpoint on, and returns the whole history and its seconds."""
     done = checkpoints.resume(model) if checkpoints else 0
-    if verbose:
-        callbacks.append(_Progress(experiment.num_epochs))
-        if done:
-            print(f"going on after epoch {done} of {experiment.num_epochs}", flush=True)
-    if checkpoints:
-        callbacks.append(checkpoints)
+    if verbose and done:
+        print(f"going on after epoch {done} of {experiment.num_epochs}", flush=True)
+    last = [_Progress(experiment.num_epochs)] if verbose else []
     clock = time.perf_counter()
     history = model.fit(
         batches,
@@ -217,7 +214,7 @@ def _fit(
         shuffle=False,
         validation_data=(data.x_test, data.y_test),
         validation_batch_size=AT_ONCE,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *last, *([checkpoints] if checkpoints else [])],
         verbose=0,
     ).history
     if checkpoints:
