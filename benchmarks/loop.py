@@ -108,7 +108,7 @@ def here() -> None:
         x, y = data.x_train[:batch_size], data.y_train[:batch_size]
         turns = Turns(bare(clr.build(experiment, data), x, y), steps)
         clr.train(experiment, data, verbose=False, callbacks=[turns])
-        found[name] = turns.seconds
+        found[name] = {"steps": steps, **turns.seconds}
     print(json.dumps(found))
 
 
@@ -131,18 +131,22 @@ def main() -> None:
         printed, _, _ = measured([python, __file__, "here"], env=environment)
         found = json.loads(printed.splitlines()[-1])
         devices = ", ".join(found["hardware"]["accelerators"]) or "no GPU"
-        for network, (_, _, steps) in NETWORKS.items():
+        for network in NETWORKS:
             seconds = found[network]
-            steps *= ON_GPU if found["hardware"]["accelerators"] else 1
             rows.append(
                 {
                     "contestant": f"{network}, {backend} {found['versions'][backend]}, {devices}",
-                    "ms a bare step": quartiles([1000 * s / steps for s in seconds["bare"]]),
+                    "ms a bare step": quartiles(
+                        [1000 * s / seconds["steps"] for s in seconds["bare"]]
+                    ),
                     "times the bare step": ratios(seconds["training"], seconds["bare"]),
                     "with validation": ratios(seconds["whole"], seconds["bare"]),
                 }
             )
-    about = f"epochs of `clr.train` in turn with the compiled step alone, {REPEATS} repeats"
+    sizes = "; ".join(f"{name}: width {w:g}, batch {b}" for name, (w, b, _) in NETWORKS.items())
+    about = (
+        f"epochs of `clr.train` in turn with the compiled step alone, {REPEATS} repeats; {sizes}"
+    )
     write("loop", rows, about, "times the bare step")
 
 

@@ -50,8 +50,9 @@ def _add_train(commands: Any) -> None:
     full = Experiment()
     for option in fields(Experiment):
         text = f"{option.metadata['help']} (full: {getattr(full, option.name)}"
-        if option.name in PROFILES["quick"]:
-            text += f"; quick: {PROFILES['quick'][option.name]}"
+        for profile, values in PROFILES.items():
+            if option.name in values:
+                text += f"; {profile}: {values[option.name]}"
         command.add_argument(
             "--" + option.name.replace("_", "-"),
             type=_boolean if isinstance(option.default, bool) else _flag_or_type(option),

@@ -10,9 +10,9 @@ The steps:
 
 1. On a machine with a network, make a folder `.carry` in a clone. Git ignores it. Put into it:
 
-   - CIFAR-10: `cifar10.npz` as `clr.datasets.cifar10` reads it, and `cifar10.txt` with a line on
-     its origin. If that file is too large to copy at once, put parts of it there instead, and a
-     script `make_cifar10.py` that makes `cifar10.npz` in the folder it is called with.
+   - CIFAR-10: `cifar10.npz` as `clr.datasets.cifar10` reads it. If that file is too large to copy
+     at once, put parts of it there instead, and a script `make_cifar10.py` that makes `cifar10.npz`
+     in the folder it is called with.
    - Keras and those of its dependencies that the other machine lacks, as wheels for its Python and
      processor. For Python 3.12 on x86-64:
 

@@ -1,7 +1,9 @@
 """Records the runs that the book's pages show: one JSON file each, in book/runs/.
 
     python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
-    python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrower network
+    python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrow network
+    python tools/record.py recipe      chapter 6: the recipe, whole and without each ingredient
+    python tools/record.py processor   chapter 6: as near to the full size as a processor gets
     python tools/record.py full        chapter 6: the experiment at its full size, for a GPU
 
 Resumable: a run that has its file is not made again (to have it again, delete the file), and one
@@ -50,15 +52,16 @@ ONE_CYCLE: dict[str, Any] = {
     "max_lr": 0.1,
     "cycle_momentum": True,
 }
-# What to leave out of the recipe, and what the tutorial has instead.
-INGREDIENTS: dict[str, dict[str, Any]] = {
-    "no_dropout": {"dropout": 0.5},
-    "no_batch": {"batch_size": 64, "max_lr": 0.01},
-    "no_crop": {"crop": False},
-    "no_cutout": {"cutout": 0.0},
-    "no_label_smoothing": {"label_smoothing": 0.0},
-    "no_weight_decay": {"weight_decay": None},
-    "no_nesterov": {"nesterov": False},
+TUTORIAL = Experiment()
+# What the recipe has in place of the tutorial's values; batch size and rate go together.
+INGREDIENTS = {
+    "dropout": ("dropout",),
+    "batch": ("batch_size", "max_lr"),
+    "crop": ("crop",),
+    "cutout": ("cutout",),
+    "label_smoothing": ("label_smoothing",),
+    "weight_decay": ("weight_decay",),
+    "nesterov": ("nesterov",),
 }
 DECIDED = ("constant", "step", "cosine", "triangular", "one_cycle")
 COMPARED = tuple(method for method in METHODS if method != "exp_range")
@@ -100,8 +103,10 @@ def recipe() -> Iterator[Task]:
     """Yields the book's recipe on the narrow network: whole, and without each ingredient."""
     whole = Experiment.from_profile("recipe", width=0.25, num_epochs=12)
     for seed in CIFAR10_SEEDS:
-        for name, without in {"all": {}, **INGREDIENTS}.items():
-            yield f"recipe/{name}-seed-{seed}", replace(whole, **without, seed=seed)
+        yield f"recipe/all-seed-{seed}", replace(whole, seed=seed)
+        for ingredient, options in INGREDIENTS.items():
+            without = {option: getattr(TUTORIAL, option) for option in options}
+            yield f"recipe/no_{ingredient}-seed-{seed}", replace(whole, **without, seed=seed)
 
 
 def processor() -> Iterator[Task]:

@@ -28,7 +28,7 @@ def augmentation(flip: bool = True, crop: bool = False, cutout: float = 0.0) -> 
     """
     if crop:
         shift = keras.layers.RandomTranslation(
-            *(EIGHTH, EIGHTH), fill_mode="constant", interpolation="nearest", **FORM
+            EIGHTH, EIGHTH, fill_mode="constant", interpolation="nearest", **FORM
         )
     else:
         shift = keras.layers.RandomTranslation(0.1, 0.1, fill_mode="nearest", **FORM)
