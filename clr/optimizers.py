@@ -32,6 +32,43 @@ def require_fixed_rate(optimizer: Any, needed_by: str, remedy: str) -> None:
         )
 
 
+def require_one(model: keras.Model, needed_by: str) -> None:
+    """Checks that `model.optimizer` is the one optimizer that the model trains with.
+
+    A model whose `train_step` has optimizers of its own also gets one from `compile`, unused.
+
+    Args:
+        model: A compiled model.
+        needed_by: Whose demand it is, for the error: a name.
+
+    Raises:
+        ValueError: The model has further optimizers, and a `train_step` that may use them.
+    """
+    if is_keras(type(model).train_step):
+        return
+    known = (model.optimizer, inner(model.optimizer))
+    others = [
+        name
+        for name, value in vars(model).items()
+        if any(
+            isinstance(part, keras.optimizers.Optimizer) and not any(part is k for k in known)
+            for part in keras.tree.flatten(value)
+        )
+    ]
+    if others:
+        names = ", ".join(f"{type(model).__name__}.{name}" for name in others)
+        raise ValueError(
+            f"`{needed_by}` sets the rate of `model.optimizer` alone, and this model has more "
+            f"optimizers than that. Received: {names}. Give each a schedule in its place: "
+            "Adam(CyclicalLearningRate(base_lr, max_lr, step_size))."
+        )
+
+
+def is_keras(function: Any) -> bool:
+    """Tells whether a function or a class is Keras's own."""
+    return function.__module__.startswith("keras.")
+
+
 def schedule(optimizer: Any) -> Any:
     """Returns the schedule that an optimizer's rate comes from, or `None`."""
     rate = inner(optimizer)._learning_rate

@@ -46,7 +46,9 @@ def resetter(model: keras.Model) -> Callable[[keras.Model], None]:
     Args:
         model: A compiled model whose metrics have their variables.
     """
-    by_keras = _is_keras(type(model).reset_metrics) and all(map(_keras_resets, model.metrics))
+    by_keras = optimizers.is_keras(type(model).reset_metrics) and all(
+        map(_keras_resets, model.metrics)
+    )
     # JAX may free a tensor that was written; and a reset of your own may do more than write one.
     if keras.backend.backend() != "tensorflow" or not by_keras:
         return lambda model: model.reset_metrics()
@@ -73,8 +75,4 @@ def _writer(variable: keras.Variable) -> Callable[[Any], Any]:
 def _keras_resets(metric: Any) -> bool:
     """Tells whether Keras's own code resets a metric, and those inside it."""
     inside = getattr(metric, "metrics", None) or []
-    return _is_keras(type(metric).reset_state) and all(map(_keras_resets, inside))
-
-
-def _is_keras(method: Any) -> bool:
-    return method.__module__.startswith("keras.")
+    return optimizers.is_keras(type(metric).reset_state) and all(map(_keras_resets, inside))
