@@ -1,6 +1,7 @@
 """What is asked of a Keras optimizer: its rate, its count of updates, the optimizer inside."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -52,7 +53,7 @@ def require_one(model: keras.Model, needed_by: str) -> None:
         for name, value in vars(model).items()
         if any(
             isinstance(part, keras.optimizers.Optimizer) and not any(part is k for k in known)
-            for part in keras.tree.flatten(value)
+            for part in _parts(value)
         )
     ]
     if others:
@@ -62,6 +63,12 @@ def require_one(model: keras.Model, needed_by: str) -> None:
             f"optimizers than that. Received: {names}. Give each a schedule in its place: "
             "Adam(CyclicalLearningRate(base_lr, max_lr, step_size))."
         )
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def is_keras(function: Any) -> bool:
