@@ -51,7 +51,8 @@ def require_one(model: keras.Model, needed_by: str) -> None:
     others = [
         name
         for name, value in vars(model).items()
-        if any(
+        if not name.startswith("_")
+        and any(
             isinstance(part, keras.optimizers.Optimizer) and not any(part is k for k in known)
             for part in _parts(value)
         )
