@@ -160,13 +160,12 @@ class CyclicLR(PolicyCallback):
             f"step_size = {length} / {2 * (self._cycles or 1)}"
         )
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int, epochs: int, steps: int) -> None:
-        length = self.policy.cycle_length
-        begin, end = self._iteration(0), self._iteration((epochs - epoch) * steps)
+    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int) -> None:
+        length, steps = self.policy.cycle_length, self._told("steps")
         if end % length == 0:
             return
         cycles = max(round(end / length), begin // length + 1)
-        left = (cycles * length - begin) * self._batches_an_update
+        left = (cycles * length - begin) * self._counter.batches_an_update
         whole = max(1, round(left / steps))
         message = (
             f"Training will stop in mid-cycle, {end % length} iterations into a cycle of {length}. "
@@ -272,8 +271,8 @@ class OneCycleLR(PolicyCallback):
     def _ask_for_length(self, length: str) -> str:
         return f"`total_steps` is needed. For one cycle, pass total_steps = {length}"
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int, epochs: int, steps: int) -> None:
-        end, total = self._iteration((epochs - epoch) * steps), self.policy.total_steps
+    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int) -> None:
+        total = self.policy.total_steps
         if end != total:
             warnings.warn(
                 f"Training will stop after iteration {end} of a cycle of total_steps={total}: "

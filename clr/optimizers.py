@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+MULTI = getattr(keras.optimizers, "MultiOptimizer", ())  # Since Keras 3.15.
 AHEAD = 256  # Rates converted together: one by one each takes twice as long.
 
 
@@ -25,6 +26,12 @@ def require_fixed_rate(optimizer: Any, needed_by: str, remedy: str) -> None:
     Raises:
         ValueError: The rate comes from a schedule, or there is no optimizer.
     """
+    if isinstance(optimizer, MULTI):
+        raise ValueError(
+            f"{needed_by} that is one optimizer. Received: optimizer={optimizer!r}, which is "
+            "several. Give each of them a schedule in place of its rate: "
+            "SGD(CyclicalLearningRate(base_lr, max_lr, step_size))."
+        )
     if not isinstance(getattr(optimizer, "learning_rate", None), keras.Variable):
         raise ValueError(
             f"{needed_by} with a fixed learning_rate, such as SGD(learning_rate=0.01), so that it "
@@ -45,7 +52,7 @@ def require_one(model: keras.Model, needed_by: str) -> None:
     Raises:
         ValueError: The model has further optimizers, and a `train_step` that may use them.
     """
-    if is_keras(type(model).train_step):
+    if is_keras(model.train_step):
         return
     known = (model.optimizer, inner(model.optimizer))
     others = [
@@ -74,7 +81,7 @@ def _parts(value: Any) -> list[Any]:
 
 def is_keras(function: Any) -> bool:
     """Tells whether a function or a class is Keras's own."""
-    return function.__module__.startswith("keras.")
+    return getattr(function, "__module__", "").startswith("keras.")
 
 
 def schedule(optimizer: Any) -> Any:
@@ -138,6 +145,18 @@ def batches(optimizer: Any) -> int:
     """Returns how many batches the optimizer has seen: several an update where it accumulates."""
     # The public `iterations` drops the remainder under gradient accumulation.
     return _whole(inner(optimizer)._iterations)
+
+
+def set_batches(optimizer: Any, value: int) -> None:
+    """Sets how many batches the optimizer has seen."""
+    inner(optimizer)._iterations.assign(value)
+
+
+def loss_scale(optimizer: Any) -> float | None:
+    """Returns what the loss is multiplied by in half precision, or `None` if it is not."""
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or not optimizer.built:
+        return None
+    return float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))
 
 
 def batches_an_update(optimizer: Any) -> int:

@@ -1,14 +1,15 @@
-"""`PolicyCallback`: what sets the rate before each batch, and finds how long a cycle is to be."""
+"""`PolicyCallback`: what sets the rate before each batch, and finds where a cycle begins."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from clr import checks, optimizers
-from clr.momentum import cycle_momentum
+from clr.counting import Counter
+from clr.momentum_in_fit import MomentumInFit
 
 
 class _RatesAhead(NamedTuple):
@@ -32,6 +33,8 @@ class PolicyCallback(keras.callbacks.Callback):
         policy: The policy in force. `None` while it has no length: before the first epoch of `fit`.
     """
 
+    async_safe = True  # `on_train_batch_end` may run beside the next batch.
+
     def __init__(self, policy: Any, cycle_momentum: bool = False):
         super().__init__()
         self.policy = policy
@@ -41,75 +44,126 @@ class PolicyCallback(keras.callbacks.Callback):
         if cycle_momentum:
             self.history["momentum"] = []
         self._optimizer: Any = None
-        self._updates_at_origin = 0  # Where the policy's iteration 0 lies.
+        self._counter = Counter()
+        self._origin = 0  # The count of updates at which the policy's iteration 0 lies.
+        self._origin_is_known = False
+        self._count_of_then = 0  # When this callback met the model, or left it last.
         self._reset_asked = False
-        self._batches_at_epoch = 0
-        self._batches_an_update = 1
+        self._was_used = False
+        self._begin_training()
+
+    def _begin_training(self, in_fit: bool = False) -> None:
+        self._in_training, self._in_fit = False, in_fit
+        self._is_first_epoch, self._has_warned = True, False
+        self._begun, self._ended = 0, list[int]()  # Batches of the epoch.
+        self._last_batch, self._batches_at_epoch, self._updates_at_epoch = -1, 0, 0
         self._rate_set: float | None = None
         self._ahead = _RatesAhead()
-        self._is_first_epoch = True
-        self._warned_of_other_steps = False
-        self._release_momentum: Callable[[], None] | None = None
+        self._momentum: MomentumInFit | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy or a pickle holds: all but the model.
+
+        A copy goes on where this one stands, as this one does in a second `fit`.
+        """
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        if self._optimizer is not None:
+            copy._origin = self._origin - self._counter.now(self._optimizer)
+        copy._model, copy.params = None, None
+        copy._optimizer, copy._counter, copy._count_of_then = None, Counter(), 0
+        copy._begin_training()
+        return copy.__dict__
 
     def reset(self) -> None:
         """Starts a new cycle with the next epoch. A policy that spans `fit` spans what is left."""
         self._reset_asked = True
 
     def set_model(self, model: keras.Model) -> None:
-        """Attaches the callback to a compiled model; Keras calls it at the start of `fit`."""
+        """Attaches the callback to a compiled model; Keras calls it at the start of `fit`.
+
+        Raises:
+            ValueError: The model's rate can't be set, or is not the one that it trains with.
+        """
         super().set_model(model)
+        name, optimizer = type(self).__name__, model.optimizer
         optimizers.require_fixed_rate(
-            model.optimizer,
-            f"`{type(self).__name__}` needs a compiled model and an optimizer",
+            optimizer,
+            f"`{name}` needs a compiled model and an optimizer",
             "For a cyclical schedule use CyclicalLearningRate, without this callback.",
         )
-        if self._spans_fit or model.optimizer is not self._optimizer:
-            self._optimizer, self._updates_at_origin = model.optimizer, 0
+        optimizers.require_one(model, name)
+        self._drop_unfinished()  # Of a training run that was broken off.
+        goes_on = optimizer is self._optimizer or (self._optimizer is None and self._was_used)
+        if not goes_on:
+            self._counter = Counter()
+        count = self._counter.now(optimizer)
+        self._origin_is_known = goes_on and not self._spans_fit
+        if self._origin_is_known:  # While others trained the model, the cycle stood still.
+            self._origin += max(0, count - self._count_of_then)
+        else:
+            self._origin = count
+        self._optimizer, self._count_of_then = optimizer, count
         # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
         # asked for before `fit` means the count of then.
         self._begin_cycle_if_asked()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Forgets the former training run; lets the momentum cycle.
+        """Forgets the former training run.
 
         Raises:
+            RuntimeError: No model is attached.
             ValueError: The policy is to span this `fit`, and the length of `fit` is not known.
         """
-        self._is_first_epoch, self._warned_of_other_steps = True, False
-        self._rate_set = None
+        if self._optimizer is None:
+            raise RuntimeError(
+                f"`{type(self).__name__}` has no model yet. In a loop of your own call "
+                "set_model(model) first, then on_train_begin() and, before each batch, "
+                "on_train_batch_begin(batch). Received: model=None"
+            )
+        self._begin_training(in_fit=self._told("verbose") is not None)
+        self._in_training = True
+        # A cycled momentum goes by the optimizer's count. Read each time, history is right then.
+        loss_scaled = isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer)
+        self._counter.begin(self.model, self._in_fit, self.cycle_momentum and loss_scaled)
         if self._spans_fit:
             self.policy = None  # The first epoch's number is still missing.
             self._require_steps()
-        else:
-            self._follow_with_momentum()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Makes the momentum constant again."""
-        if self._release_momentum is not None:
-            self._release_momentum()
-            self._release_momentum = None
-            self.model.make_train_function(force=True)
+        if self._momentum is not None:
+            self._momentum.release()
+        self._momentum, self._in_training = None, False
+        self._count_of_then = self._counter.now(self.model.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Reads the optimizer's count, from which this epoch's places in the cycle follow."""
-        asked, first = self._begin_cycle_if_asked(), self._is_first_epoch
-        self._is_first_epoch = False
-        self._batches_an_update = optimizers.batches_an_update(self.model.optimizer)
-        batches = optimizers.batches(self.model.optimizer)
-        if self._rate_set is None or batches <= self._batches_at_epoch:
+        if not self._in_training:
+            self.on_train_begin()
+        asked, first, before = (
+            self._begin_cycle_if_asked(),
+            self._is_first_epoch,
+            self._batches_at_epoch,
+        )
+        self._counter.read(self.model.optimizer, 0)
+        batches = self._batches_at_epoch = self._counter.batches
+        self._updates_at_epoch = self._counter.updates_before(0)
+        if self._rate_set is None or batches <= before:
             # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
             self._rate_set = optimizers.rate(self.model.optimizer)
-        if self._spans_fit and not first:
-            self._warn_of_other_steps(batches - self._batches_at_epoch)
-        self._batches_at_epoch = batches
-        self._ahead = _RatesAhead()
+        if not first and self._spans_fit:
+            self._warn_of_other_steps(batches - before)
+        if not self._origin_is_known:
+            self._find_origin(epoch)
         if self._spans_fit and (asked or first):
             self._span(epoch)
-            self._follow_with_momentum()
-        elif asked:
+        if self.cycle_momentum:
             self._follow_with_momentum()
         if first and not self._spans_fit:
             self._check_end(epoch)
+        self._begun, self._ended, self._last_batch = 0, [], -1
+        self._ahead, self._is_first_epoch, self._was_used = _RatesAhead(), False, True
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Sets the rate for this batch. Only before an epoch's first is the former one read back.
@@ -117,22 +171,40 @@ class PolicyCallback(keras.callbacks.Callback):
         Raises:
             ValueError: The rate is another than the one that was set last.
         """
-        if batch not in self._ahead.batches:
-            if not self._ahead.batches:
-                self._refuse_another_hand()
-            self._ahead = self._look_ahead(batch)
+        if batch not in self._ahead.batches or batch <= self._last_batch:
+            self._look_ahead(batch)
         place = batch - self._ahead.batches.start
+        self._last_batch = batch
+        self._begun += 1
         self._rate_set = self._ahead.rates[place]
         optimizers.set_rate(self.model, self._ahead.tensors[place])
         self.history["lr"].append(self._rate_set)
         self.history["iterations"].append(len(self.history["iterations"]) + 1)
-        if self.cycle_momentum:
-            self.history["momentum"].append(float(self.policy.momentum(self._iteration(batch))))
+        if self._momentum is not None:
+            updates = self._counter.updates_before(batch) - self._counter.skipped
+            self.history["momentum"].append(self._momentum.begin_step(updates))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Notes that there was such a batch."""
+        self._ended.append(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Puts the rate of the epoch's last batch into the logs, as Keras's scheduler does."""
-        if logs is not None and self.history["lr"]:
-            logs["learning_rate"] = self.history["lr"][-1]
+        found_no_data = self._drop_unfinished()
+        trained = 1 + max(self._ended, default=-1)
+        if self.model.steps_per_execution > 1:
+            trained = min(trained, self._told("steps") or trained)
+        optimizer = self.model.optimizer
+        self._counter.end_epoch(optimizer, trained, found_no_data)
+        if trained and self._in_fit and self._counter.now(optimizer) == self._updates_at_epoch:
+            self._warn_of_no_update(trained)
+        if self.history["lr"]:
+            rate = self.history["lr"][-1]
+            if found_no_data:
+                self._rate_set = rate
+                optimizers.set_rate(self.model, rate)
+            if logs is not None:
+                logs["learning_rate"] = rate
 
     def cycles_done(self) -> int:
         """Returns how many cycles have ended, by the optimizer's count of updates.
@@ -146,13 +218,26 @@ class PolicyCallback(keras.callbacks.Callback):
                 "`fit` is. Call it after this callback's first `on_epoch_begin`. "
                 "Received: policy=None"
             )
-        updates = optimizers.updates(self.model.optimizer)
-        return self.policy.cycles_before(updates - self._updates_at_origin)
+        return self.policy.cycles_before(self._iterations_done())
 
-    def _iteration(self, batch: Any) -> Any:
-        """Returns the policy's iteration for a batch of this epoch, or for an array of them."""
-        updates = (self._batches_at_epoch + batch) // self._batches_an_update
-        return updates - self._updates_at_origin
+    def _iterations_done(self) -> int:
+        """Returns the policy's iteration that comes next."""
+        if self._optimizer is None:
+            return -self._origin
+        return self._counter.now(self.model.optimizer) - self._origin
+
+    def _told(self, name: str) -> Any:
+        """Returns what `fit`, or a `CallbackList`, says of the training run; `None` if nothing."""
+        return (self.params or {}).get(name)
+
+    def _drop_unfinished(self) -> bool:
+        """Forgets a batch that was begun and not trained. Returns whether there was one."""
+        unfinished = self._in_fit and self._begun > len(self._ended)
+        if unfinished:
+            for values in self.history.values():
+                del values[-1:]
+        self._begun = len(self._ended)
+        return unfinished
 
     def _refuse_another_hand(self) -> None:
         """Raises an error if the rate is another than this callback, or `fit`'s start, left."""
@@ -167,33 +252,74 @@ class PolicyCallback(keras.callbacks.Callback):
                 f"or the other. Received: learning_rate={rate:g}"
             )
 
-    def _look_ahead(self, batch: int) -> _RatesAhead:
+    def _look_ahead(self, batch: int) -> None:
         """Computes the rates of this batch and of those that follow it in the epoch."""
-        end = batch + optimizers.AHEAD
-        if steps := self.params.get("steps"):
+        if self._is_first_epoch:  # A loop of one's own, without epochs.
+            self.on_epoch_begin(0)
+        if not self._ahead.batches:
+            self._refuse_another_hand()
+        if self._counter.each_batch or batch <= self._last_batch:
+            self._counter.read(self.model.optimizer, batch)
+        end = batch + (1 if self._counter.each_batch else optimizers.AHEAD)
+        if steps := self._told("steps"):
             end = min(end, max(steps, batch + 1))
-        rates = self.policy.rate(self._iteration(np.arange(batch, end)))
+        updates = self._counter.updates_before(np.arange(batch, end))
+        rates = self.policy.rate(updates - self._origin)
         tensors = optimizers.as_rates(self.model.optimizer, rates)
-        return _RatesAhead(range(batch, end), rates.tolist(), tensors)
+        self._ahead = _RatesAhead(range(batch, end), rates.tolist(), tensors)
 
     def _begin_cycle_if_asked(self) -> bool:
         if asked := self._reset_asked:
             self._reset_asked = False
-            self._updates_at_origin = optimizers.updates(self.model.optimizer)
+            self._origin = self._counter.now(self.model.optimizer)
+            self._origin_is_known = True
         return asked
 
+    def _find_origin(self, epoch: int) -> None:
+        """Finds where the cycle of a new callback, or one that spans `fit`, began.
+
+        It is a new cycle, unless the first epoch has a number: then a training run goes on.
+        """
+        self._origin_is_known = True
+        count, steps = self._counter.updates_before(0), self._told("steps") or 0
+        each, is_new = self._counter.batches_an_update, not self._was_used
+        if epoch and not count and is_new:
+            self._origin = -(epoch * steps // each)
+            self._warn_of_no_count(epoch)
+        elif self._spans_fit or (epoch and count <= self._count_of_then):
+            began = self._batches_at_epoch - epoch * steps if steps else 0
+            # Where loss scaling has skipped updates, the optimizer has counted too few.
+            scaled = isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer)
+            self._origin = (began if scaled and count else max(0, began)) // each
+        # Else here, or where BackupAndRestore found the optimizer.
+
+    def _warn_of_no_count(self, epoch: int) -> None:
+        name, place = type(self).__name__, -self._origin
+        warnings.warn(
+            f"This training starts at epoch {epoch} (initial_epoch), and its optimizer has made no "
+            f"update: only weights were kept. {name} goes on with iteration {place} of its cycle"
+            + (". " if place else ", because these data do not say how long an epoch is. ")
+            + "Call its reset() before fit to begin a new cycle.",
+            stacklevel=2,
+        )
+
     def _follow_with_momentum(self) -> None:
-        if self.cycle_momentum:
-            optimizer = self.model.optimizer
-            self._release_momentum = cycle_momentum(optimizer, self.policy, self._updates_at_origin)
-            self.model.make_train_function(force=True)  # The step is to be traced with it.
+        """Lets the momentum cycle, by the optimizer's own count of updates."""
+        origin = self._origin - self._counter.skipped
+        if self._momentum is not None:
+            if self._momentum.follows(self.policy, origin):
+                return
+            self._momentum.release()
+        self._momentum = MomentumInFit(self.model, self.policy, origin)
 
     def _require_steps(self) -> None:
         """Raises an error if the number of batches in an epoch is not known."""
-        steps, epochs = self.params.get("steps"), self.params.get("epochs")
-        if not steps:
+        steps, epochs = self._told("steps"), self._told("epochs")
+        if not steps or not epochs:
             each = optimizers.batches_an_update(self.model.optimizer)
-            length = f"{epochs} * batches per epoch" + (f" / {each}" if each > 1 else "")
+            length = f"{epochs or 'epochs'} * batches per epoch" + (
+                f" / {each}" if each > 1 else ""
+            )
             raise ValueError(
                 f"{self._ask_for_length(length)}. Or pass steps_per_epoch to fit. These data do "
                 f"not say how many batches an epoch has. Received: epochs={epochs}, steps={steps}"
@@ -205,12 +331,13 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _span(self, epoch: int) -> None:
         """Makes the policy that spans the training run which is at the beginning of this epoch."""
-        steps, seen, each = self.params["steps"], self._batches_at_epoch, self._batches_an_update
-        # A run resumed at an epoch began that many epochs ago, or else with the optimizer.
-        began = max(0, seen - epoch * steps) // each
-        self._updates_at_origin = max(began, self._updates_at_origin)
-        end = (seen + (self.params["epochs"] - epoch) * steps) // each
-        self.policy = self._spanning(end - self._updates_at_origin)
+        self.policy = self._spanning(self._end(epoch))
+
+    def _end(self, epoch: int) -> int:
+        """Returns the iteration with which training ends, at the beginning of this epoch."""
+        left = (self._told("epochs") - epoch) * self._told("steps")
+        batches = self._batches_at_epoch + left
+        return batches // self._counter.batches_an_update - self._origin
 
     def _spanning(self, updates: int) -> Any:
         """Returns a policy over so many updates."""
@@ -218,21 +345,39 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _warn_of_other_steps(self, made: int) -> None:
         """Draws a warning if an epoch had another number of batches than Keras announced."""
-        steps = self.params["steps"]
-        if made != steps and not self._warned_of_other_steps:
-            self._warned_of_other_steps = True
+        steps = self._told("steps")
+        if made != steps and not self._has_warned:
+            self._has_warned = True
+            name = type(self).__name__
+            if self._counter.each_batch:
+                said = f"{name} spans epochs of {steps} updates, and the last epoch made {made}"
+                remedy = f"Give it the number of updates, {made} an epoch."
+            else:
+                said = f"{name} spans epochs of {steps} batches, and the last epoch had {made}"
+                remedy = (
+                    "Let the data last for steps_per_epoch batches, a multiple of "
+                    "steps_per_execution."
+                )
             warnings.warn(
-                f"{type(self).__name__} spans epochs of {steps} batches, and the last epoch had "
-                f"{made}. The cycle will not end with the training run. Let the data last for "
-                "steps_per_epoch batches, a multiple of steps_per_execution.",
+                f"{said}. The cycle will not end with the training run. {remedy}", stacklevel=2
+            )
+
+    def _warn_of_no_update(self, trained: int) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            name = type(self).__name__
+            warnings.warn(
+                f"`model.optimizer` made no update in an epoch of {trained} batches, so that the "
+                f"rates which {name} set had no effect. Does train_step use another optimizer?",
                 stacklevel=2,
             )
 
     def _check_end(self, epoch: int) -> None:
         """Draws a warning if the training to come ends in mid-cycle."""
-        steps, epochs = self.params.get("steps"), self.params.get("epochs")
-        if steps and epochs:
-            self._warn_of_a_cycle_cut_short(epoch, epochs, steps)
+        if self._told("steps") and self._told("epochs"):
+            begin = self._updates_at_epoch - self._origin
+            self._warn_of_a_cycle_cut_short(epoch, begin, self._end(epoch))
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int, epochs: int, steps: int) -> None:
+    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int) -> None:
+        """Draws a warning if iteration `end`, with which training ends, is in mid-cycle."""
         raise NotImplementedError
