@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from clr import checks
 from clr.optimizers import AHEAD as AHEAD  # Offered here, too.
 from clr.optimizers import assign as assign
 from clr.policies import CyclicPolicy, OneCyclePolicy, WholeCyclesPolicy
-from clr.policy_callback import PolicyCallback
+from clr.policy_callback import PolicyCallback, field
 
 STEP_SIZE = 2000  # The reference callback's default.
 LONG = 10**9  # Updates, more than there ever are: to check arguments before a length is known.
@@ -113,9 +115,8 @@ class CyclicLR(PolicyCallback):
             base_momentum=base_momentum,
             max_momentum=max_momentum,
         )
-        super().__init__(policy if cycles is None else None, cycle_momentum)
+        super().__init__(policy, cycles is not None, cycle_momentum)
         self._cycles = cycles
-        self._shape = policy  # Bounds and mode; its step size counts without `cycles` alone.
 
     def reset(
         self,
@@ -134,25 +135,65 @@ class CyclicLR(PolicyCallback):
         Raises:
             ValueError: A new value that does not fit the others.
         """
-        old = self._shape
-        self._shape = replace(
-            old,
-            base_lr=old.base_lr if new_base_lr is None else new_base_lr,
-            max_lr=old.max_lr if new_max_lr is None else new_max_lr,
-            step_size=old.step_size if new_step_size is None else new_step_size,
-            step_size_down=old.step_size_down if new_step_size is None else None,
-        )
+        given = {"base_lr": new_base_lr, "max_lr": new_max_lr, "step_size": new_step_size}
+        values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if new_step_size is not None:
-            self._spans_fit, self._cycles = False, None
-        if not self._spans_fit:
-            self.policy = self._shape
+            values["step_size_down"] = None
+        self._reshape(**values)
         super().reset()
 
-    _reset = reset  # The reference's name for it.
+    _reset = reset  # The reference's name for it, as for what follows.
+
+    base_lr, max_lr = field("base_lr"), field("max_lr")
+    step_size, step_size_down = field("step_size"), field("step_size_down")
+    mode, gamma = field("mode"), field("gamma")
+    base_momentum, max_momentum = field("base_momentum"), field("max_momentum")
+
+    @property
+    def scale_fn(self) -> Callable[[Any], Any]:
+        """What the amplitude is multiplied with: `scale_fn` if it was given, or else the mode's."""
+        shape = self._shape
+        return shape.scale_fn or (lambda x: shape._scale(x, x, np, "float64"))
+
+    @scale_fn.setter
+    def scale_fn(self, value: Callable[[Any], Any] | None) -> None:
+        self._reshape(scale_fn=value)
+
+    @property
+    def scale_mode(self) -> str:
+        """What `scale_fn` is called with: the `"cycle"`'s number or the `"iterations"`."""
+        by_iteration = self._shape.scale_fn is None and self._shape.mode == "exp_range"
+        return "iterations" if by_iteration else self._shape.scale_mode
+
+    @scale_mode.setter
+    def scale_mode(self, value: str) -> None:
+        self._reshape(scale_mode=value)
+
+    @property
+    def clr_iterations(self) -> int:
+        """The iteration of the cycles that comes next, from 0. Set it to move to another."""
+        return self._iterations()
+
+    @clr_iterations.setter
+    def clr_iterations(self, value: int) -> None:
+        self._move_to(checks.count("clr_iterations", value, minimum=0))
+
+    @property
+    def trn_iterations(self) -> int:
+        """How many batches were trained with this callback."""
+        return len(self.history["iterations"])
+
+    def clr(self) -> float:
+        """Returns the rate of the iteration that comes next."""
+        if self.policy is None:
+            raise RuntimeError(
+                f"`clr` needs cycles of known length. Those of cycles={self._cycles} have one when "
+                "`fit` has begun. Received: policy=None"
+            )
+        return float(self.policy.rate(self.clr_iterations))
 
     def _spanning(self, updates: int) -> WholeCyclesPolicy:
-        assert self._cycles is not None
-        return WholeCyclesPolicy.like(self._shape, self._cycles, updates)
+        return WholeCyclesPolicy.like(self._shape, self._cycles or 1, updates)
 
     def _ask_for_length(self, length: str) -> str:
         return (
@@ -165,7 +206,7 @@ class CyclicLR(PolicyCallback):
         if end % length == 0:
             return
         cycles = max(round(end / length), begin // length + 1)
-        left = (cycles * length - begin) * self._counter.batches_an_update
+        left = (cycles * length - begin) * self._place.counter.batches_an_update
         whole = max(1, round(left / steps))
         message = (
             f"Training will stop in mid-cycle, {end % length} iterations into a cycle of {length}. "
@@ -257,8 +298,12 @@ class OneCycleLR(PolicyCallback):
             base_momentum=base_momentum,
             max_momentum=max_momentum,
         )
-        super().__init__(None if total_steps is None else policy, cycle_momentum)
-        self._shape = policy
+        super().__init__(policy, total_steps is None, cycle_momentum)
+
+    max_lr, total_steps, pct_start = field("max_lr"), field("total_steps"), field("pct_start")
+    anneal_strategy, three_phase = field("anneal_strategy"), field("three_phase")
+    div_factor, final_div_factor = field("div_factor"), field("final_div_factor")
+    base_momentum, max_momentum = field("base_momentum"), field("max_momentum")
 
     def _spanning(self, updates: int) -> OneCyclePolicy:
         if updates < 2:

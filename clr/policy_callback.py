@@ -2,14 +2,34 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from clr import checks, optimizers
-from clr.counting import Counter
 from clr.momentum_in_fit import MomentumInFit
+from clr.place import Place
+
+LENGTHS = {"step_size", "step_size_down", "total_steps"}  # Fields that say how long a cycle is.
+
+
+def field(name: str) -> Any:
+    """Returns a property of a callback: a field of its policy, to read and to set.
+
+    A length is `None` as long as the policy has none. A new value holds from the next batch on, for
+    a momentum from the next epoch on.
+    """
+
+    def get(callback: "PolicyCallback") -> Any:
+        spans = callback._spans_fit and name in LENGTHS
+        return getattr(callback.policy if spans else callback._shape, name, None)
+
+    def put(callback: "PolicyCallback", value: Any) -> None:
+        callback._reshape(**{name: value})
+
+    return property(get, put, doc=f"`{name}`, as in the arguments.")
 
 
 class _RatesAhead(NamedTuple):
@@ -24,7 +44,8 @@ class PolicyCallback(keras.callbacks.Callback):
     """Sets the rate that a policy says before each batch: what the callbacks here have in common.
 
     Args:
-        policy: The policy. `None`: each `fit` gets one that spans it, from `_spanning`.
+        shape: The policy. If it spans `fit`, its length does not count.
+        spans_fit: Whether each `fit` gets a policy that spans it, from `_spanning`.
         cycle_momentum: Whether the optimizer's momentum follows the policy too.
 
     Attributes:
@@ -35,28 +56,24 @@ class PolicyCallback(keras.callbacks.Callback):
 
     async_safe = True  # `on_train_batch_end` may run beside the next batch.
 
-    def __init__(self, policy: Any, cycle_momentum: bool = False):
+    def __init__(self, shape: Any, spans_fit: bool, cycle_momentum: bool):
         super().__init__()
-        self.policy = policy
-        self._spans_fit = policy is None
+        self.policy: Any
+        self._shape, self._spans_fit = shape, spans_fit
+        self.policy = None if spans_fit else shape
         self.cycle_momentum = checks.flag("cycle_momentum", cycle_momentum)
         self.history: dict[str, list] = {"lr": [], "iterations": []}
         if cycle_momentum:
             self.history["momentum"] = []
-        self._optimizer: Any = None
-        self._counter = Counter()
-        self._origin = 0  # The count of updates at which the policy's iteration 0 lies.
-        self._origin_is_known = False
-        self._count_of_then = 0  # When this callback met the model, or left it last.
+        self._place = Place()
         self._reset_asked = False
-        self._was_used = False
         self._begin_training()
 
     def _begin_training(self, in_fit: bool = False) -> None:
         self._in_training, self._in_fit = False, in_fit
         self._is_first_epoch, self._has_warned = True, False
         self._begun, self._ended = 0, list[int]()  # Batches of the epoch.
-        self._last_batch, self._batches_at_epoch, self._updates_at_epoch = -1, 0, 0
+        self._last_batch = -1
         self._rate_set: float | None = None
         self._ahead = _RatesAhead()
         self._momentum: MomentumInFit | None = None
@@ -67,11 +84,7 @@ class PolicyCallback(keras.callbacks.Callback):
         A copy goes on where this one stands, as this one does in a second `fit`.
         """
         copy = type(self).__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        if self._optimizer is not None:
-            copy._origin = self._origin - self._counter.now(self._optimizer)
-        copy._model, copy.params = None, None
-        copy._optimizer, copy._counter, copy._count_of_then = None, Counter(), 0
+        copy.__dict__.update(self.__dict__, _model=None, params=None)
         copy._begin_training()
         return copy.__dict__
 
@@ -94,16 +107,7 @@ class PolicyCallback(keras.callbacks.Callback):
         )
         optimizers.require_one(model, name)
         self._drop_unfinished()  # Of a training run that was broken off.
-        goes_on = optimizer is self._optimizer or (self._optimizer is None and self._was_used)
-        if not goes_on:
-            self._counter = Counter()
-        count = self._counter.now(optimizer)
-        self._origin_is_known = goes_on and not self._spans_fit
-        if self._origin_is_known:  # While others trained the model, the cycle stood still.
-            self._origin += max(0, count - self._count_of_then)
-        else:
-            self._origin = count
-        self._optimizer, self._count_of_then = optimizer, count
+        self._place.meet(optimizer, self._spans_fit)
         # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
         # asked for before `fit` means the count of then.
         self._begin_cycle_if_asked()
@@ -115,7 +119,7 @@ class PolicyCallback(keras.callbacks.Callback):
             RuntimeError: No model is attached.
             ValueError: The policy is to span this `fit`, and the length of `fit` is not known.
         """
-        if self._optimizer is None:
+        if self._place.optimizer is None:
             raise RuntimeError(
                 f"`{type(self).__name__}` has no model yet. In a loop of your own call "
                 "set_model(model) first, then on_train_begin() and, before each batch, "
@@ -124,8 +128,8 @@ class PolicyCallback(keras.callbacks.Callback):
         self._begin_training(in_fit=self._told("verbose") is not None)
         self._in_training = True
         # A cycled momentum goes by the optimizer's count. Read each time, history is right then.
-        loss_scaled = isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer)
-        self._counter.begin(self.model, self._in_fit, self.cycle_momentum and loss_scaled)
+        loss_scaled = isinstance(self._place.optimizer, keras.optimizers.LossScaleOptimizer)
+        self._place.counter.begin(self.model, self._in_fit, self.cycle_momentum and loss_scaled)
         if self._spans_fit:
             self.policy = None  # The first epoch's number is still missing.
             self._require_steps()
@@ -135,27 +139,22 @@ class PolicyCallback(keras.callbacks.Callback):
         if self._momentum is not None:
             self._momentum.release()
         self._momentum, self._in_training = None, False
-        self._count_of_then = self._counter.now(self.model.optimizer)
+        self._place.leave(self.model.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Reads the optimizer's count, from which this epoch's places in the cycle follow."""
         if not self._in_training:
             self.on_train_begin()
-        asked, first, before = (
-            self._begin_cycle_if_asked(),
-            self._is_first_epoch,
-            self._batches_at_epoch,
-        )
-        self._counter.read(self.model.optimizer, 0)
-        batches = self._batches_at_epoch = self._counter.batches
-        self._updates_at_epoch = self._counter.updates_before(0)
-        if self._rate_set is None or batches <= before:
+        place, optimizer, steps = self._place, self.model.optimizer, self._told("steps")
+        asked, first, before = self._begin_cycle_if_asked(), self._is_first_epoch, place.batches
+        place.begin_epoch(optimizer)
+        if self._rate_set is None or place.batches <= before:
             # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
-            self._rate_set = optimizers.rate(self.model.optimizer)
+            self._rate_set = optimizers.rate(optimizer)
         if not first and self._spans_fit:
-            self._warn_of_other_steps(batches - before)
-        if not self._origin_is_known:
-            self._find_origin(epoch)
+            self._warn_of_other_steps(place.batches - before)
+        if not place.origin_is_known and place.find_origin(epoch, steps, self._spans_fit):
+            self._warn_of_no_count(epoch)
         if self._spans_fit and (asked or first):
             self._span(epoch)
         if self.cycle_momentum:
@@ -163,7 +162,7 @@ class PolicyCallback(keras.callbacks.Callback):
         if first and not self._spans_fit:
             self._check_end(epoch)
         self._begun, self._ended, self._last_batch = 0, [], -1
-        self._ahead, self._is_first_epoch, self._was_used = _RatesAhead(), False, True
+        self._ahead, self._is_first_epoch, place.was_used = _RatesAhead(), False, True
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Sets the rate for this batch. Only before an epoch's first is the former one read back.
@@ -181,7 +180,8 @@ class PolicyCallback(keras.callbacks.Callback):
         self.history["lr"].append(self._rate_set)
         self.history["iterations"].append(len(self.history["iterations"]) + 1)
         if self._momentum is not None:
-            updates = self._counter.updates_before(batch) - self._counter.skipped
+            counter = self._place.counter
+            updates = counter.updates_before(batch) - counter.skipped
             self.history["momentum"].append(self._momentum.begin_step(updates))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -195,8 +195,9 @@ class PolicyCallback(keras.callbacks.Callback):
         if self.model.steps_per_execution > 1:
             trained = min(trained, self._told("steps") or trained)
         optimizer = self.model.optimizer
-        self._counter.end_epoch(optimizer, trained, found_no_data)
-        if trained and self._in_fit and self._counter.now(optimizer) == self._updates_at_epoch:
+        place = self._place
+        place.counter.end_epoch(optimizer, trained, found_no_data)
+        if trained and self._in_fit and place.counter.now(optimizer) == place.updates:
             self._warn_of_no_update(trained)
         if self.history["lr"]:
             rate = self.history["lr"][-1]
@@ -218,13 +219,18 @@ class PolicyCallback(keras.callbacks.Callback):
                 "`fit` is. Call it after this callback's first `on_epoch_begin`. "
                 "Received: policy=None"
             )
-        return self.policy.cycles_before(self._iterations_done())
+        return self.policy.cycles_before(self._iterations())
 
-    def _iterations_done(self) -> int:
+    def _iterations(self) -> int:
         """Returns the policy's iteration that comes next."""
-        if self._optimizer is None:
-            return -self._origin
-        return self._counter.now(self.model.optimizer) - self._origin
+        met = self._place.optimizer is not None
+        return self._place.iterations(self.model.optimizer if met else None)
+
+    def _move_to(self, iteration: int) -> None:
+        """Lets the policy's iteration that comes next be this one."""
+        met = self._place.optimizer is not None
+        self._place.move_to(self.model.optimizer if met else None, iteration)
+        self._ahead = _RatesAhead()
 
     def _told(self, name: str) -> Any:
         """Returns what `fit`, or a `CallbackList`, says of the training run; `None` if nothing."""
@@ -258,43 +264,35 @@ class PolicyCallback(keras.callbacks.Callback):
             self.on_epoch_begin(0)
         if not self._ahead.batches:
             self._refuse_another_hand()
-        if self._counter.each_batch or batch <= self._last_batch:
-            self._counter.read(self.model.optimizer, batch)
-        end = batch + (1 if self._counter.each_batch else optimizers.AHEAD)
+        counter = self._place.counter
+        if counter.each_batch or batch <= self._last_batch:
+            counter.read(self.model.optimizer, batch)
+        end = batch + (1 if counter.each_batch else optimizers.AHEAD)
         if steps := self._told("steps"):
             end = min(end, max(steps, batch + 1))
-        updates = self._counter.updates_before(np.arange(batch, end))
-        rates = self.policy.rate(updates - self._origin)
+        rates = self.policy.rate(self._place.iteration_before(np.arange(batch, end)))
         tensors = optimizers.as_rates(self.model.optimizer, rates)
         self._ahead = _RatesAhead(range(batch, end), rates.tolist(), tensors)
+
+    def _reshape(self, **values: Any) -> None:
+        """Takes new values for fields of the policy. The place in the cycle stays the same."""
+        self._shape = replace(self._shape, **values)
+        if not LENGTHS.isdisjoint(values):
+            self._spans_fit = False
+        if not self._spans_fit:
+            self.policy = self._shape
+        elif self.policy is not None:
+            self.policy = self._spanning(self.policy.total_steps)
+        self._ahead = _RatesAhead()
 
     def _begin_cycle_if_asked(self) -> bool:
         if asked := self._reset_asked:
             self._reset_asked = False
-            self._origin = self._counter.now(self.model.optimizer)
-            self._origin_is_known = True
+            self._place.move_to(self.model.optimizer, 0)
         return asked
 
-    def _find_origin(self, epoch: int) -> None:
-        """Finds where the cycle of a new callback, or one that spans `fit`, began.
-
-        It is a new cycle, unless the first epoch has a number: then a training run goes on.
-        """
-        self._origin_is_known = True
-        count, steps = self._counter.updates_before(0), self._told("steps") or 0
-        each, is_new = self._counter.batches_an_update, not self._was_used
-        if epoch and not count and is_new:
-            self._origin = -(epoch * steps // each)
-            self._warn_of_no_count(epoch)
-        elif self._spans_fit or (epoch and count <= self._count_of_then):
-            began = self._batches_at_epoch - epoch * steps if steps else 0
-            # Where loss scaling has skipped updates, the optimizer has counted too few.
-            scaled = isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer)
-            self._origin = (began if scaled and count else max(0, began)) // each
-        # Else here, or where BackupAndRestore found the optimizer.
-
     def _warn_of_no_count(self, epoch: int) -> None:
-        name, place = type(self).__name__, -self._origin
+        name, place = type(self).__name__, -self._place.origin
         warnings.warn(
             f"This training starts at epoch {epoch} (initial_epoch), and its optimizer has made no "
             f"update: only weights were kept. {name} goes on with iteration {place} of its cycle"
@@ -305,7 +303,7 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _follow_with_momentum(self) -> None:
         """Lets the momentum cycle, by the optimizer's own count of updates."""
-        origin = self._origin - self._counter.skipped
+        origin = self._place.origin - self._place.counter.skipped
         if self._momentum is not None:
             if self._momentum.follows(self.policy, origin):
                 return
@@ -331,13 +329,10 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _span(self, epoch: int) -> None:
         """Makes the policy that spans the training run which is at the beginning of this epoch."""
-        self.policy = self._spanning(self._end(epoch))
+        self.policy = self._spanning(self._place.iteration_after(self._batches_left(epoch)))
 
-    def _end(self, epoch: int) -> int:
-        """Returns the iteration with which training ends, at the beginning of this epoch."""
-        left = (self._told("epochs") - epoch) * self._told("steps")
-        batches = self._batches_at_epoch + left
-        return batches // self._counter.batches_an_update - self._origin
+    def _batches_left(self, epoch: int) -> int:
+        return (self._told("epochs") - epoch) * self._told("steps")
 
     def _spanning(self, updates: int) -> Any:
         """Returns a policy over so many updates."""
@@ -349,7 +344,7 @@ class PolicyCallback(keras.callbacks.Callback):
         if made != steps and not self._has_warned:
             self._has_warned = True
             name = type(self).__name__
-            if self._counter.each_batch:
+            if self._place.counter.each_batch:
                 said = f"{name} spans epochs of {steps} updates, and the last epoch made {made}"
                 remedy = f"Give it the number of updates, {made} an epoch."
             else:
@@ -375,8 +370,9 @@ class PolicyCallback(keras.callbacks.Callback):
     def _check_end(self, epoch: int) -> None:
         """Draws a warning if the training to come ends in mid-cycle."""
         if self._told("steps") and self._told("epochs"):
-            begin = self._updates_at_epoch - self._origin
-            self._warn_of_a_cycle_cut_short(epoch, begin, self._end(epoch))
+            begin = self._place.updates - self._place.origin
+            end = self._place.iteration_after(self._batches_left(epoch))
+            self._warn_of_a_cycle_cut_short(epoch, begin, end)
 
     def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int) -> None:
         """Draws a warning if iteration `end`, with which training ends, is in mid-cycle."""
