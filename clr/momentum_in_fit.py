@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from clr import optimizers
 from clr.momentum import cycle_momentum
 
 
@@ -26,6 +27,8 @@ class MomentumInFit:
     def __init__(self, model: keras.Model, policy: Any, origin: int):
         self._model, self._policy, self._origin = model, policy, origin
         self._release = cycle_momentum(model.optimizer, policy, origin)
+        self._optimizer = optimizers.inner(model.optimizer)
+        self._apply = self._optimizer.apply
         model.make_train_function(force=True)  # The step is to be traced with it.
         self._step = model.train_function
         self._announced = False
@@ -37,7 +40,12 @@ class MomentumInFit:
             self.release()
             return self._model.train_function(*args)
         self._announced = False
-        return self._step(*args)
+        # From the first step on, the optimizer cycles in steps alone: by hand it does what it did.
+        self._optimizer.__dict__["apply"] = self._apply
+        try:
+            return self._step(*args)
+        finally:
+            self._optimizer.__dict__.pop("apply", None)
 
     def begin_step(self, updates: int) -> float:
         """Announces a step. Returns its momentum, before which so many updates were made."""

@@ -30,7 +30,8 @@ class Place:
         self.origin = 0
         self.origin_is_known = self.was_used = False
         self.batches = self.updates = 0
-        self._count_of_then = 0  # When the callback met the optimizer, or left it last.
+        self._met_at = 0  # The count of updates at the beginning of this `fit`,
+        self._left_at: int | None = 0  # and at the end of the last one, if that came to its end.
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns a place without an optimizer, from which a copy goes on."""
@@ -47,18 +48,18 @@ class Place:
         """
         goes_on = optimizer is self.optimizer or (self.optimizer is None and self.was_used)
         if not goes_on:
-            self.counter, self._count_of_then = Counter(), 0
+            self.counter = Counter()
         count = self.counter.now(optimizer)
         self.origin_is_known = goes_on and not spans_fit
-        if self.origin_is_known:  # While others trained the model, the cycle stood still.
-            self.origin += max(0, count - self._count_of_then)
-        else:
+        if not self.origin_is_known:
             self.origin = count
-        self.optimizer, self._count_of_then = optimizer, count
+        elif self._left_at is not None:  # While others trained the model, the cycle stood still.
+            self.origin += max(0, count - self._left_at)
+        self.optimizer, self._met_at, self._left_at = optimizer, count, None
 
     def leave(self, optimizer: Any) -> None:
         """Notes the count at the training's end."""
-        self._count_of_then = self.counter.now(optimizer)
+        self._left_at = self.counter.now(optimizer)
 
     def begin_epoch(self, optimizer: Any) -> None:
         """Reads the optimizer before an epoch."""
@@ -80,7 +81,7 @@ class Place:
         by_epochs = epoch > 0 and self.updates == 0 and not self.was_used
         if by_epochs:
             self.origin = -(passed // each)
-        elif spans_fit or (epoch > 0 and self.updates <= self._count_of_then):
+        elif spans_fit or (epoch > 0 and self.updates <= self._met_at):
             began = self.batches - passed if steps else 0
             # Where loss scaling has skipped updates, the optimizer has counted too few.
             scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)

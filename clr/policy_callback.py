@@ -194,8 +194,7 @@ class PolicyCallback(keras.callbacks.Callback):
         trained = 1 + max(self._ended, default=-1)
         if self.model.steps_per_execution > 1:
             trained = min(trained, self._told("steps") or trained)
-        optimizer = self.model.optimizer
-        place = self._place
+        optimizer, place = self.model.optimizer, self._place
         place.counter.end_epoch(optimizer, trained, found_no_data)
         if trained and self._in_fit and place.counter.now(optimizer) == place.updates:
             self._warn_of_no_update(trained)
@@ -313,9 +312,9 @@ class PolicyCallback(keras.callbacks.Callback):
     def _require_steps(self) -> None:
         """Raises an error if the number of batches in an epoch is not known."""
         steps, epochs = self._told("steps"), self._told("epochs")
-        if not steps or not epochs:
+        if not steps or epochs is None:
             each = optimizers.batches_an_update(self.model.optimizer)
-            length = f"{epochs or 'epochs'} * batches per epoch" + (
+            length = f"{'epochs' if epochs is None else epochs} * batches per epoch" + (
                 f" / {each}" if each > 1 else ""
             )
             raise ValueError(

@@ -197,8 +197,8 @@ def test_data_of_unknown_length_are_trained_on_with_the_same_rates(by):
     batches = ((x[i : i + 1], y[i : i + 1]) for i in range(steps))
     model.fit(batches, verbose=0, callbacks=callbacks)
     check(model, RATES[:steps])
-    for cycle in callbacks:  # Keras on TensorFlow begins one batch more, only to find none.
-        assert cycle.history["lr"][:steps] == RATES[:steps].tolist()
+    for cycle in callbacks:
+        assert cycle.history["lr"] == RATES[:steps].tolist()
 
 
 @BOTH
@@ -292,8 +292,6 @@ def test_a_clone_has_cycles_of_its_own(by):
     clone.compile(model.optimizer.from_config(model.optimizer.get_config()), unit_gradient)
     fit(clone, callbacks)
     check(clone, RATES[:STEPS])
-    fit(model, callbacks)
-    check(model, TWO_EPOCHS)
 
 
 HERE = Path(__file__).resolve().parent
@@ -305,7 +303,7 @@ from test_matrix import CYCLE, CyclicLR, fit, trained_with
 
 for by in ("callback", "schedule"):
     model = keras.models.load_model(f"{{sys.argv[1]}}/{{by}}.keras")
-    fit(model, [CyclicLR(**CYCLE)] if by == "callback" else [])
+    fit(model, [CyclicLR(**CYCLE)] if by == "callback" else [], initial_epoch=1, epochs=2)
     print(by, *trained_with(model).tolist())
 """
 

@@ -74,7 +74,7 @@ def test_a_resumed_training_has_the_snapshots_of_before(tmp_path):
     model, first, _ = trained(4, folder=tmp_path)
     cycle = CyclicLR(1e-3, 0.5, step_size=STEPS)
     again = Snapshots(cycle, folder=tmp_path)
-    model.fit(X, Y, batch_size=32, epochs=2, verbose=0, callbacks=[cycle, again])
+    model.fit(X, Y, batch_size=32, initial_epoch=4, epochs=6, verbose=0, callbacks=[cycle, again])
     assert sorted(again.weights) == [1, 2, 3]
     for number in (1, 2):
         for one, other in zip(first.weights[number], again.weights[number], strict=True):
