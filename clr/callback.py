@@ -116,6 +116,7 @@ class CyclicLR(PolicyCallback):
             max_momentum=max_momentum,
         )
         super().__init__(policy, cycles is not None, cycle_momentum)
+        self._refuse_idle_momenta()
         self._cycles = cycles
 
     def reset(
@@ -299,6 +300,7 @@ class OneCycleLR(PolicyCallback):
             max_momentum=max_momentum,
         )
         super().__init__(policy, total_steps is None, cycle_momentum)
+        self._refuse_idle_momenta()
 
     max_lr, total_steps, pct_start = field("max_lr"), field("total_steps"), field("pct_start")
     anneal_strategy, three_phase = field("anneal_strategy"), field("three_phase")

@@ -154,8 +154,10 @@ def set_batches(optimizer: Any, value: int) -> None:
 
 def loss_scale(optimizer: Any) -> float | None:
     """Returns what the loss is multiplied by in half precision, or `None` if it is not."""
-    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or not optimizer.built:
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return None
+    if not optimizer.built:
+        return float(optimizer.initial_scale)
     return float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))
 
 

@@ -69,6 +69,16 @@ class PolicyCallback(keras.callbacks.Callback):
         self._reset_asked = False
         self._begin_training()
 
+    def _refuse_idle_momenta(self) -> None:
+        """Raises an error if bounds were given to a momentum that does not cycle."""
+        for name in () if self.cycle_momentum else ("base_momentum", "max_momentum"):
+            value = getattr(self._shape, name)
+            if value != getattr(type(self._shape), name):  # Its default.
+                raise ValueError(
+                    f"`{name}` has no effect unless the momentum cycles: pass cycle_momentum=True, "
+                    f"too. Received: {name}={value!r}, cycle_momentum=False"
+                )
+
     def _begin_training(self, in_fit: bool = False) -> None:
         self._in_training, self._in_fit = False, in_fit
         self._is_first_epoch, self._has_warned = True, False

@@ -4,6 +4,7 @@ Each batch of an epoch has a weight of its own, whose gradient is 1 in that batc
 others. After an epoch each weight is therefore minus the rate of its batch, bit by bit.
 """
 
+import functools
 import os
 import subprocess
 import sys
@@ -252,6 +253,262 @@ def test_a_train_step_of_ones_own_gets_the_rates(by):
     model.compile(plain.optimizer, None)
     fit(model, callbacks)
     check(model, RATES[:STEPS])
+
+
+class OwnStep(keras.Sequential):
+    """A model whose `train_step` makes `updates` of them a batch, or one in `-updates` batches."""
+
+    updates = 1
+
+    def train_step(self, batch):
+        import tensorflow as tf
+
+        x, _ = batch
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self(x, training=True))
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        if self.updates > 0:
+            for _ in range(self.updates):
+                self.optimizer.apply(gradients, variables)
+        else:  # Gradients are added up by hand.
+            self.sums = getattr(self, "sums", None) or [
+                tf.Variable(tf.zeros_like(v), trainable=False) for v in variables
+            ]
+            for total, gradient in zip(self.sums, gradients, strict=True):
+                total.assign_add(gradient)
+            full = tf.equal(tf.argmax(x[0]) % -self.updates, -self.updates - 1)
+            tf.cond(full, self.update_and_clear, lambda: None)
+        return {"loss": loss}
+
+    def update_and_clear(self):
+        self.optimizer.apply([v.value() for v in self.sums], self.trainable_variables)
+        for total in self.sums:
+            total.assign(0 * total)
+
+
+def own(optimizer, updates=1, **options):
+    plain, callbacks = made("callback")
+    model = OwnStep(plain.layers)
+    model.updates = updates
+    model.compile(optimizer, None, **options)
+    return model, callbacks
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("run_eagerly", [True, False])
+@pytest.mark.parametrize("updates", [2, 3, -4])
+def test_an_own_train_step_moves_the_cycle_by_its_updates(updates, run_eagerly):
+    optimizer = keras.optimizers.SGD(0.5)
+    model, callbacks = own(optimizer, updates, run_eagerly=run_eagerly)
+    optimizer.build(model.trainable_variables)
+    fit(model, callbacks, epochs=2)
+    batches = np.arange(2 * STEPS)
+    if updates > 0:
+        rates, each = RATES[batches * updates], updates
+    else:
+        rates, each = RATES[batches // -updates], 1
+    assert callbacks[0].history["lr"] == rates.tolist()
+    assert callbacks[0].clr_iterations == int(optimizer.iterations)
+    check(model, each * rates.reshape(2, STEPS).sum(axis=0))
+
+
+class Twice(keras.optimizers.SGD):
+    """An optimizer of one's own, which makes two updates of a batch."""
+
+    def apply(self, grads, trainable_variables=None):
+        super().apply(grads, trainable_variables)
+        super().apply(grads, trainable_variables)
+
+
+def test_an_optimizer_of_ones_own_moves_the_cycle_by_its_updates():
+    model, callbacks = made("callback", optimizer=Twice)
+    fit(model, callbacks, epochs=2)
+    rates = RATES[2 * np.arange(2 * STEPS)]
+    assert callbacks[0].history["lr"] == rates.tolist()
+    check(model, 2 * rates.reshape(2, STEPS).sum(axis=0))
+
+
+@needs_tensorflow
+def test_a_train_step_that_never_updates_is_warned_of():
+    class Idle(OwnStep):
+        def train_step(self, batch):
+            return {"loss": self(batch[0])[0, 0]}
+
+    plain, callbacks = made("callback")
+    model = Idle(plain.layers)
+    model.compile(plain.optimizer, None)
+    with pytest.warns(UserWarning, match=r"`model.optimizer` made no update.*20 batches") as said:
+        fit(model, callbacks, epochs=3)
+    assert sum("made no update" in str(w.message) for w in said) == 1
+
+
+class TwoHalves(OwnStep):
+    """Two optimizers of its own; `compile` gives it a third."""
+
+    def compile(self, *optimizers):
+        super().compile()
+        self.critic_optimizer, self.generator_optimizer = optimizers
+
+
+@pytest.mark.parametrize("several", ["attributes", "one in one"])
+def test_several_optimizers_are_refused_by_name_before_the_first_batch(several):
+    sgd = [keras.optimizers.SGD(0.5), keras.optimizers.SGD(0.5)]
+    plain, callbacks = made("callback")
+    if several == "attributes":
+        model, names = TwoHalves(plain.layers), "TwoHalves.critic_optimizer, TwoHalves.generator"
+        model.compile(*sgd)
+    elif hasattr(keras.optimizers, "MultiOptimizer"):
+        model, names = plain, "several"
+        choose = keras.optimizers.OptimizerMap(sgd[0], {"other": sgd[1]})
+        model.compile(keras.optimizers.MultiOptimizer(choose), unit_gradient)
+    else:
+        pytest.skip("Keras has MultiOptimizer from version 3.15 on")
+    with pytest.raises(ValueError, match=rf"`CyclicLR`.*{names}.*CyclicalLearningRate\("):
+        fit(model, callbacks)
+    assert not trained_with(model).any()
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+@pytest.mark.parametrize("own_step", [False, pytest.param(True, marks=needs_tensorflow)])
+def test_updates_that_loss_scaling_skips_use_no_rate_twice(own_step, momentum):
+    # In half precision a scale of 2**18 overflows three times; halved, it is 2**15 then.
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        inner = keras.optimizers.SGD(0.5, momentum=0.5 if momentum else 0.0)
+        optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**18)
+        model, _ = made("callback")
+        if own_step:
+            model = ScaledStep(model.layers)
+        model.compile(optimizer, unit_gradient)
+        cycle = CyclicLR(**CYCLE, cycle_momentum=momentum, base_momentum=0.0, max_momentum=0.5)
+        fit(model, [cycle], epochs=3)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert int(inner.iterations) == 3 * STEPS - 3
+    assert cycle.history["lr"] == RATES[: 3 * STEPS].tolist()
+    assert cycle.clr_iterations == 3 * STEPS
+    if not momentum:
+        each = RATES[: 3 * STEPS].reshape(3, STEPS).copy()
+        each[0, :3] = 0
+        np.testing.assert_allclose(trained_with(model), each.sum(axis=0), rtol=1e-3)
+
+
+class ScaledStep(OwnStep):
+    def train_step(self, batch):
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = self.optimizer.scale_loss(tf.reduce_mean(self(batch[0], training=True)))
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"loss": loss}
+
+
+@needs_tensorflow
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 3}],
+    ids=str,
+)
+@pytest.mark.parametrize("own_step", [False, True])
+def test_data_of_unknown_length_end_their_epochs_in_the_right_place(options, own_step):
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.SGD(0.5)
+    model, callbacks = own(optimizer, **options) if own_step else made("callback", **options)
+    batches = tf.data.Dataset.from_tensor_slices(data()).batch(1).filter(lambda x, y: True)
+    logs = model.fit(batches, epochs=3, verbose=0, callbacks=callbacks).history
+    firsts = np.arange(STEPS) // options.get("steps_per_execution", 1)
+    firsts *= options.get("steps_per_execution", 1)
+    expected = RATES[STEPS * np.arange(3)[:, None] + firsts]
+    check(model, expected.sum(axis=0))
+    cycle = callbacks[0]
+    each_execution = np.unique(firsts)
+    assert (
+        cycle.history["lr"]
+        == RATES[(STEPS * np.arange(3)[:, None] + each_execution).ravel()].tolist()
+    )
+    assert logs["learning_rate"] == expected[:, -1].tolist()
+    assert int(model.optimizer.iterations) == cycle.clr_iterations == 3 * STEPS
+
+
+# Loops of one's own
+
+
+def by_batch(model, cycle, epochs):
+    for _ in range(epochs):
+        for i in range(STEPS):
+            cycle.on_train_batch_begin(i)
+            model.train_on_batch(data()[0][i : i + 1], data()[1][i : i + 1])
+
+
+def by_hooks(model, cycle, epochs, params=None):
+    hooks = keras.callbacks.CallbackList([cycle], model=model, **params or {})
+    hooks.on_train_begin()
+    for epoch in range(epochs):
+        hooks.on_epoch_begin(epoch)
+        for i in range(STEPS):
+            hooks.on_train_batch_begin(i)
+            model.train_on_batch(data()[0][i : i + 1], data()[1][i : i + 1])
+            hooks.on_train_batch_end(i)
+        hooks.on_epoch_end(epoch)
+    hooks.on_train_end()
+
+
+def by_attached_model(model, cycle, epochs):
+    cycle.set_model(model)
+    by_batch(model, cycle, epochs)
+
+
+def by_training(model, cycle, epochs):
+    cycle.set_model(model)
+    cycle.on_train_begin()
+    by_batch(model, cycle, epochs)
+    cycle.on_train_end()
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        by_attached_model,
+        by_training,
+        by_hooks,
+        functools.partial(by_hooks, params={"epochs": 2, "steps": STEPS}),
+        functools.partial(by_hooks, params={"epochs": 2, "steps": STEPS, "verbose": 0}),
+    ],
+    ids=["set_model", "on_train_begin", "CallbackList", "with params", "with all params"],
+)
+def test_a_loop_of_ones_own_gets_the_callbacks_rates(loop):
+    model, (cycle,) = made("callback")
+    loop(model, cycle, 2)
+    check(model, TWO_EPOCHS)
+    assert cycle.history["lr"] == RATES[: 2 * STEPS].tolist()
+
+
+@needs_tensorflow
+def test_a_loop_with_gradients_of_ones_own_gets_the_rate_of_each_update():
+    import tensorflow as tf
+
+    model, (cycle,) = made("callback")
+    cycle.set_model(model)
+    cycle.on_train_begin()
+    for i, x in enumerate(data()[0]):
+        cycle.on_train_batch_begin(i)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x[None]))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        if i % 2:  # Every other batch updates.
+            model.optimizer.apply(gradients, model.trainable_variables)
+    expected = np.where(np.arange(STEPS) % 2, RATES[np.arange(STEPS) // 2], 0)
+    check(model, expected)
+
+
+def test_a_loop_that_attached_no_model_is_told_what_to_call():
+    with pytest.raises(RuntimeError, match=r"`CyclicLR` has no model.*set_model\(model\)"):
+        CyclicLR(**CYCLE).on_train_batch_begin(0)
 
 
 def test_a_loop_of_ones_own_gets_the_schedules_rates():
