@@ -35,15 +35,19 @@ class CyclicLR(PolicyCallback):
     ```
 
     The last cycle ends with the last update. If the updates do not divide into `cycles`, the first
-    cycles are one update longer than the others. A new `fit` starts new cycles. A resumed run
-    (`initial_epoch` or BackupAndRestore, with the optimizer's state) goes on where it was, over the
-    epochs from its own beginning. If you cut one training run into several calls of `fit`, give
-    `step_size`. Let `steps_per_epoch` be a multiple of `steps_per_execution`.
+    cycles are one update longer than the others. If you cut one training run into several calls of
+    `fit`, give `step_size`. Let `steps_per_epoch` be a multiple of `steps_per_execution`.
 
-    With `step_size`, the place in the cycle comes from the optimizer's own count of updates, read
-    at each epoch's start, plus the batch's number within the epoch. A second `fit`, a resumed run
-    and a model loaded from disk therefore go on where they stopped; `reset`, or compiling anew with
-    a new optimizer, starts a new cycle.
+    A new callback begins a new cycle, even on a model that was trained before. In a second `fit`,
+    the same callback goes on where it stopped; with `cycles`, a new `fit` is a new cycle. A `fit`
+    whose first epoch is not 0 (`initial_epoch` or BackupAndRestore) is a resumed run: a new
+    callback goes on from the optimizer's count of updates there, or from the epochs, with a
+    warning, if only weights were kept. `reset` begins a new cycle at any time.
+
+    The cycle moves on by the optimizer's updates: also in a `train_step` of your own that makes
+    several of them a batch, or one now and then. An update that loss scaling skips counts. Where
+    TensorFlow counts one too many because the data have ended, the count is set right. In a loop of
+    your own call `set_model`, and before each batch `on_train_batch_begin`.
 
     With `steps_per_execution=n` the rate changes once every n batches (`CyclicalLearningRate` stays
     exact there); under gradient accumulation it changes with each update.
@@ -72,13 +76,15 @@ class CyclicLR(PolicyCallback):
             execution if `steps_per_execution > 1`.
         policy: The `clr.policies.CyclicPolicy` in force. With `cycles` it is a `WholeCyclesPolicy`,
             and `None` until the first epoch of a `fit` begins.
+        base_lr, max_lr, ...: The arguments, under their names. A new value holds from the next
+            batch on, and the cycle goes on; for a momentum it holds from the next epoch on.
 
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: A bad argument, or `cycles` together with `step_size`; at the start of `fit`, an
             optimizer built on a `LearningRateSchedule`, or without a momentum that is to cycle, or
-            `cycles` and data that do not say how many batches an epoch has; at an epoch's start, a
-            rate that something else has set as well.
+            a model with several optimizers, or `cycles` and data that do not say how many batches
+            an epoch has; at an epoch's start, a rate that something else has set as well.
 
     Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
     section 3; the callback of github.com/bckenstler/CLR.
@@ -237,11 +243,9 @@ class OneCycleLR(PolicyCallback):
     ```
 
     The cycle spans the `fit` that it is in: its last iteration is the last update. A new `fit` is a
-    new cycle. A resumed run (`initial_epoch` or BackupAndRestore, with the optimizer's state) goes
-    on where it was, over the epochs from its own beginning. If you cut one training run into
-    several calls of `fit`, give `total_steps`: the place in the cycle then comes from the
-    optimizer's own count of updates, as with `CyclicLR`. Let `steps_per_epoch` be a multiple of
-    `steps_per_execution`.
+    new cycle, and a resumed run goes on over the epochs from its own beginning. If you cut one
+    training run into several calls of `fit`, give `total_steps`; the cycle then begins, goes on and
+    is counted as `CyclicLR`'s. Let `steps_per_epoch` be a multiple of `steps_per_execution`.
 
     The optimizer's momentum (Adam's `beta_1`) goes the opposite way, inside the compiled step.
 
@@ -263,13 +267,14 @@ class OneCycleLR(PolicyCallback):
         history: As `CyclicLR`'s.
         policy: The `clr.policies.OneCyclePolicy` in force. Without `total_steps` it is `None` until
             the first epoch of a `fit` begins.
+        max_lr, total_steps, ...: The arguments, as with `CyclicLR`.
 
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: A bad argument; at the start of `fit`, an optimizer built on a
-            `LearningRateSchedule`, or without a momentum that is to cycle, or no `total_steps` and
-            data that do not say how many batches an epoch has; at an epoch's start, a rate that
-            something else has set as well.
+            `LearningRateSchedule`, or without a momentum that is to cycle, or a model with several
+            optimizers, or no `total_steps` and data that do not say how many batches an epoch has;
+            at an epoch's start, a rate that something else has set as well.
 
     Sources: Smith and Topin, "Super-Convergence" (arXiv:1708.07120), section 2; the scheduler
     `torch.optim.lr_scheduler.OneCycleLR`, whose arguments these are.

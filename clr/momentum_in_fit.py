@@ -30,7 +30,7 @@ class MomentumInFit:
         self._optimizer = optimizers.inner(model.optimizer)
         self._apply = self._optimizer.apply
         model.make_train_function(force=True)  # The step is to be traced with it.
-        self._step = model.train_function
+        self._step: Any = model.train_function
         self._announced = False
         model.train_function = self
 
@@ -59,5 +59,6 @@ class MomentumInFit:
     def release(self) -> None:
         """Makes the momentum constant again."""
         self._release()
+        self._step = None  # As long as it lives, JAX takes its trace for that of the next.
         if self._model.train_function is self:
             self._model.make_train_function(force=True)

@@ -49,6 +49,7 @@ class CyclicalLearningRate(PolicySchedule):
     Python per batch, and exact for every batch under `steps_per_execution`. It is saved with the
     model and loaded with it; a new process must `import clr` first. Under gradient accumulation
     Keras calls a schedule with the number of batches, not of updates: count `step_size` in batches.
+    With data of unknown length, Keras on TensorFlow may count one update too many an epoch.
 
     Args:
         base_lr: Lower bound. Defaults to `0.001`.

@@ -56,7 +56,8 @@ def test_every_argument_arrives_at_the_policy_under_its_own_name(policy, user):
         "three_phase": True, "base_momentum": 0.1, "max_momentum": 0.2,
     }  # fmt: skip
     given = {name: value for name, value in others.items() if name in arguments(user)}
-    made = user(**given).policy
+    cycling = {"cycle_momentum": True} if "cycle_momentum" in arguments(user) else {}
+    made = user(**given, **cycling).policy
     assert {name: getattr(made, name) for name in given} == given
 
 
