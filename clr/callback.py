@@ -208,8 +208,8 @@ class CyclicLR(PolicyCallback):
             f"step_size = {length} / {2 * (self._cycles or 1)}"
         )
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int) -> None:
-        length, steps = self.policy.cycle_length, self._told("steps")
+    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int, steps: int) -> None:
+        length = self.policy.cycle_length
         if end % length == 0:
             return
         cycles = max(round(end / length), begin // length + 1)
@@ -220,8 +220,9 @@ class CyclicLR(PolicyCallback):
             f"The nearest whole number of epochs is epochs={epoch + whole}"
         )
         if whole * steps != left:
+            unit = "updates" if self._place.counter.each_batch else "batches"
             message += (
-                f", to within {abs(left - whole * steps)} of an epoch's {steps} batches. Cycles "
+                f", to within {abs(left - whole * steps)} of an epoch's {steps} {unit}. Cycles "
                 f"end where epochs do if step_size is a multiple of {steps}"
             )
         warnings.warn(message + ".", stacklevel=2)
@@ -323,12 +324,18 @@ class OneCycleLR(PolicyCallback):
     def _ask_for_length(self, length: str) -> str:
         return f"`total_steps` is needed. For one cycle, pass total_steps = {length}"
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int) -> None:
+    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int, steps: int) -> None:
         total = self.policy.total_steps
-        if end != total:
+        if begin >= total:
+            warnings.warn(
+                f"The one cycle of total_steps={total} has ended, and the rate stays at its last "
+                "and lowest. Call reset() before fit, or make a new OneCycleLR, for a new cycle.",
+                stacklevel=2,
+            )
+        elif end != total:
             warnings.warn(
                 f"Training will stop after iteration {end} of a cycle of total_steps={total}: "
                 + ("before its end" if end < total else "the rate stays at its last and lowest")
-                + f". For one cycle over this training set total_steps={end}.",
+                + f". For one cycle over this training run pass total_steps={end}.",
                 stacklevel=2,
             )

@@ -81,7 +81,7 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _begin_training(self, in_fit: bool = False) -> None:
         self._in_training, self._in_fit = False, in_fit
-        self._is_first_epoch, self._has_warned = True, False
+        self._epochs_begun, self._has_warned = 0, False
         self._begun, self._ended = 0, list[int]()  # Batches of the epoch.
         self._last_batch = -1
         self._rate_set: float | None = None
@@ -156,7 +156,7 @@ class PolicyCallback(keras.callbacks.Callback):
         if not self._in_training:
             self.on_train_begin()
         place, optimizer, steps = self._place, self.model.optimizer, self._told("steps")
-        asked, first, before = self._begin_cycle_if_asked(), self._is_first_epoch, place.batches
+        asked, first, before = self._begin_cycle_if_asked(), not self._epochs_begun, place.batches
         place.begin_epoch(optimizer)
         if self._rate_set is None or place.batches <= before:
             # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
@@ -169,10 +169,11 @@ class PolicyCallback(keras.callbacks.Callback):
             self._span(epoch)
         if self.cycle_momentum:
             self._follow_with_momentum()
-        if first and not self._spans_fit:
-            self._check_end(epoch)
+        if not self._spans_fit:
+            self._check_end(epoch, place.batches - before)
         self._begun, self._ended, self._last_batch = 0, [], -1
-        self._ahead, self._is_first_epoch, place.was_used = _RatesAhead(), False, True
+        self._ahead, place.was_used = _RatesAhead(), True
+        self._epochs_begun += 1
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Sets the rate for this batch. Only before an epoch's first is the former one read back.
@@ -269,7 +270,7 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _look_ahead(self, batch: int) -> None:
         """Computes the rates of this batch and of those that follow it in the epoch."""
-        if self._is_first_epoch:  # A loop of one's own, without epochs.
+        if not self._epochs_begun:  # A loop of one's own, without epochs.
             self.on_epoch_begin(0)
         if not self._ahead.batches:
             self._refuse_another_hand()
@@ -338,10 +339,8 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _span(self, epoch: int) -> None:
         """Makes the policy that spans the training run which is at the beginning of this epoch."""
-        self.policy = self._spanning(self._place.iteration_after(self._batches_left(epoch)))
-
-    def _batches_left(self, epoch: int) -> int:
-        return (self._told("epochs") - epoch) * self._told("steps")
+        left = (self._told("epochs") - epoch) * self._told("steps")
+        self.policy = self._spanning(self._place.iteration_after(left))
 
     def _spanning(self, updates: int) -> Any:
         """Returns a policy over so many updates."""
@@ -376,13 +375,19 @@ class PolicyCallback(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _check_end(self, epoch: int) -> None:
-        """Draws a warning if the training to come ends in mid-cycle."""
-        if self._told("steps") and self._told("epochs"):
-            begin = self._place.updates - self._place.origin
-            end = self._place.iteration_after(self._batches_left(epoch))
-            self._warn_of_a_cycle_cut_short(epoch, begin, end)
+    def _check_end(self, epoch: int, made: int) -> None:
+        """Draws a warning if the training to come ends in mid-cycle.
 
-    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int) -> None:
+        Where the updates of an epoch are not its batches, that is known after the first.
+        """
+        counts_updates = self._place.counter.each_batch
+        steps, epochs = self._told("steps"), self._told("epochs")
+        if steps and epochs and self._epochs_begun == counts_updates:
+            steps = made if counts_updates else steps
+            begin = self._place.updates - self._place.origin
+            end = self._place.iteration_after((epochs - epoch) * steps)
+            self._warn_of_a_cycle_cut_short(epoch, begin, end, steps)
+
+    def _warn_of_a_cycle_cut_short(self, epoch: int, begin: int, end: int, steps: int) -> None:
         """Draws a warning if iteration `end`, with which training ends, is in mid-cycle."""
         raise NotImplementedError

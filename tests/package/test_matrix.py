@@ -8,6 +8,7 @@ import functools
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -346,6 +347,16 @@ def test_an_own_train_step_moves_the_cycle_by_its_updates(updates, run_eagerly):
     assert callbacks[0].history["lr"] == rates.tolist()
     assert callbacks[0].clr_iterations == int(optimizer.iterations)
     check(model, each * rates.reshape(2, STEPS).sum(axis=0))
+
+
+def test_an_end_in_mid_cycle_is_foretold_from_the_updates_of_the_first_epoch():
+    model, callbacks = own(keras.optimizers.SGD(0.5), 2)
+    with pytest.warns(UserWarning, match=r"12 iterations into.*an epoch's 40 updates"):
+        fit(model, callbacks, epochs=8)
+    model, callbacks = own(keras.optimizers.SGD(0.5), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, callbacks, epochs=7)
 
 
 class Twice(keras.optimizers.SGD):

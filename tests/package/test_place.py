@@ -212,3 +212,13 @@ def test_callbacks_copy_and_pickle_before_and_after_fit(copied, cycle_momentum):
     assert again.history["lr"] == ONE
     spanning = copied(OneCycleLR(0.1))
     fit(model, copied(spanning), spanning, epochs=0)
+
+
+def test_one_cycle_that_has_ended_says_how_to_begin_another():
+    model, cycle = compiled(), one_cycle()
+    fit(model, cycle, epochs=4)
+    with pytest.warns(UserWarning, match=r"total_steps=32 has ended.*Call reset\(\)"):
+        fit(model, cycle, epochs=4)
+    cycle.reset()
+    fit(model, cycle, epochs=4)
+    assert cycle.history["lr"][8 * STEPS :] == ONE
