@@ -1,7 +1,9 @@
-"""The batches of whatever data `fit` takes, and a model built for one of them."""
+"""The batches of whatever data `fit` takes, and whether these are as they were afterwards."""
 
+import random
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from threading import Event, Lock
 from types import GeneratorType
 from typing import Any
@@ -16,14 +18,22 @@ def is_arrays(data: Any) -> bool:
 
 
 def one_batch(data: Any, y: Any) -> Any:
-    """Returns a batch of data that can be passed through again; of arrays, one example."""
+    """Returns a batch of data that can be passed through again; of arrays, one example.
+
+    It is `None` where there is none.
+    """
     if is_arrays(data):
+        return first((data, y), 1)
+    return data[0] if isinstance(data, keras.utils.PyDataset) else next(iter(data), None)
 
-        def first(array: Any) -> Any:
-            return array[:1] if hasattr(array, "dtype") else np.asarray(array[:1])
 
-        return keras.tree.map_structure(first, (data, y), none_is_leaf=False)
-    return data[0] if isinstance(data, keras.utils.PyDataset) else next(iter(data))
+def first(arrays: Any, count: int) -> Any:
+    """Returns the first examples of a structure of arrays."""
+
+    def cut(array: Any) -> Any:
+        return array[:count] if hasattr(array, "dtype") else np.asarray(array[:count])
+
+    return keras.tree.map_structure(cut, arrays, none_is_leaf=False)
 
 
 def passes(first: Any, rest: Iterator, make: Callable[[], Iterator] | None) -> Iterator:
@@ -62,34 +72,99 @@ def ended_after(data: Any) -> Iterator[Any]:
             ended.set()
 
 
-def reshuffles(data: Any) -> bool:
-    """Tells whether a `tf.data.Dataset` has a shuffle step that changes from pass to pass."""
-    # Private: tf.data has no public way to look at a pipeline. Other data have no such method.
-    inputs = getattr(data, "_inputs", None)
-    if not callable(inputs):
-        return False
-    if "Shuffle" in type(data).__name__ and getattr(data, "_reshuffle_each_iteration", True):
+def is_once(data: Any) -> bool:
+    """Tells whether the data can be passed through only once."""
+    # `ImageDataGenerator.flow` returns both.
+    return isinstance(data, Iterator) and not isinstance(data, keras.utils.PyDataset)
+
+
+def has_none(data: Any) -> bool:
+    """Tells whether there are no data at all, where that can be known beforehand."""
+    if data is None:
         return True
-    return any(reshuffles(source) for source in inputs())
+    if is_arrays(data):
+        arrays = [array for array in keras.tree.flatten(data) if array is not None]
+        return not arrays or any(tuple(getattr(array, "shape", ()))[:1] == (0,) for array in arrays)
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches == 0
+    if _cardinality(data) is not None:
+        return _cardinality(data) == 0
+    with suppress(TypeError):  # A length that is not known raises it.
+        return len(data) == 0
+    return False
 
 
-def is_built(model: keras.Model) -> bool:
-    """Tells whether model, optimizer and metrics have all their variables."""
-    parts = [model, model.optimizer, *model.metrics]
-    return all(getattr(part, "built", True) for part in parts)
+def is_endless(data: Any) -> bool:
+    """Tells whether a data set is known to have no end."""
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches is None
+    return _cardinality(data) == -1
 
 
-def build(model: keras.Model, batch: Any) -> None:
-    """Creates what variables model, optimizer and metrics lack, as `fit` would."""
+def _cardinality(data: Any) -> int | None:
+    """Returns the length of a `tf.data.Dataset`: -1 if it is endless, -2 if that is not known."""
+    cardinality = getattr(data, "cardinality", None)
+    return int(cardinality()) if callable(cardinality) else None
 
-    def symbol(array: Any) -> keras.KerasTensor:
-        dtype = keras.backend.standardize_dtype(array.dtype)
-        return keras.KerasTensor((None, *array.shape[1:]), dtype)
 
-    # Under tf.distribute variables must be made in the model's own scope.
-    strategy = getattr(model, "distribute_strategy", None)
-    with strategy.scope() if strategy is not None else nullcontext():
-        # Private, but `fit`'s own way: on some backends it moves the seeds on, and so must this.
-        model._symbolic_build(
-            data_batch=keras.tree.map_structure(symbol, batch, none_is_leaf=False)
+def rewinds(data: Any) -> bool:
+    """Tells whether data are known to be as they were after some passes through them.
+
+    Global random states count as put back. What a data set does in `__getitem__` is not known, but
+    for random generators of its own.
+    """
+    if is_arrays(data):
+        return True
+    if isinstance(data, Iterator):
+        return False
+    if isinstance(data, keras.utils.PyDataset):
+        kind, base = type(data), keras.utils.PyDataset
+        return (
+            kind.on_epoch_end is base.on_epoch_end
+            and getattr(kind, "on_epoch_begin", None) is getattr(base, "on_epoch_begin", None)
+            and not any(isinstance(value, OWN_RANDOM) for value in vars(data).values())
         )
+    if callable(getattr(data, "_inputs", None)):
+        return _pipeline_rewinds(data)
+    return _loader_rewinds(data)
+
+
+OWN_RANDOM = (
+    np.random.Generator,
+    np.random.RandomState,
+    random.Random,
+    keras.random.SeedGenerator,
+)
+
+
+def _pipeline_rewinds(data: Any) -> bool:
+    """Tells whether no step of a `tf.data.Dataset` keeps a state from pass to pass."""
+    # Private: tf.data has no public way to look at a pipeline.
+    name = type(data).__name__
+    if "Random" in name or "Generator" in name:
+        return False
+    if "Shuffle" in name and getattr(data, "_reshuffle_each_iteration", True):
+        return False
+    # A function in Python, a random operation and a shuffle within have a state.
+    for value in vars(data).values():
+        definition = getattr(getattr(value, "function", None), "function_def", None)
+        if definition is not None and definition.signature.is_stateful:
+            return False
+    return all(map(_pipeline_rewinds, data._inputs()))
+
+
+def _loader_rewinds(data: Any) -> bool:
+    """Tells whether this is a PyTorch `DataLoader` whose order comes from global states alone."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(data, torch.utils.data.DataLoader):
+        return False
+    of = torch.utils.data
+    sampler = data.sampler
+    return (
+        type(sampler) in (of.SequentialSampler, of.RandomSampler)
+        and getattr(sampler, "generator", None) is None
+        and data.generator is None
+        and type(data.batch_sampler) is of.BatchSampler
+        and not isinstance(data.dataset, of.IterableDataset)
+        and not data.persistent_workers
+    )

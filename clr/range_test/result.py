@@ -14,7 +14,8 @@ import numpy as np
 from clr import checks, plots
 from clr.callback import CyclicLR, OneCycleLR
 from clr.files import json_text, read_json, write_atomically
-from clr.range_test.reading import DEFAULT, READINGS, Bounds, Curve
+from clr.range_test.curve import Curve
+from clr.range_test.reading import DEFAULT, READINGS, Bounds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,9 +81,11 @@ class RangeTest:
 
     def __repr__(self) -> str:
         reach = f"from {self.lrs[0]:.1e} to {self.lrs[-1]:.1e}" if self.lrs else "none finite"
+        no_stop = "stop_factor" in self.config and self.config["stop_factor"] is None
+        stopped = self.stopped + (", stop at divergence off" if no_stop else "")
         return (
             f"RangeTest: {len(self.lrs)} points {reach}, of {self.config['num_steps']} steps "
-            f"planned; {self.stopped}; model and optimizer are as before, "
+            f"planned; {stopped}; model and optimizer are as before, "
             + ("so are the data" if self.rewound else "the data can't be rewound")
         )
 

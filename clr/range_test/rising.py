@@ -3,7 +3,7 @@
 import math
 import sys
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from types import GeneratorType
 from typing import Any
 
@@ -11,58 +11,26 @@ import keras
 import numpy as np
 
 from clr import checks, optimizers
-from clr.range_test.batches import (
-    build,
-    ended_after,
-    is_arrays,
-    is_built,
-    one_batch,
-    passes,
-    reshuffles,
-)
-from clr.range_test.reading import SKIP_FIRST, Average, beta_per_point
+from clr.range_test.batches import ended_after, first, is_arrays, one_batch, passes, rewinds
+from clr.range_test.building import build, is_built
+from clr.range_test.curve import SKIP_FIRST, Average, beta_per_point
+from clr.range_test.metrics import accuracy_in
 from clr.range_test.resetting import resetter, setter
 from clr.range_test.result import RangeTest
+from clr.range_test.settings import (
+    SCHEDULES,
+    Settings,
+    check,
+    count_or_none,
+    empty,
+    require_finite,
+    require_some,
+    stop_factor_or_none,
+)
 from clr.range_test.trials import trials_around
 from clr.range_test.undoing import model_kept, random_states_kept
 
-SCHEDULES = ("exponential", "linear")
-FEWEST_STEPS = 200  # By default; over the default eight decades, 25 to a decade.
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a range test is told, checked. A result's file keeps them in this order."""
-
-    start_lr: float
-    end_lr: float
-    num_steps: int | None
-    epochs: int | None
-    schedule: str
-    beta: float
-    stop_factor: float
-    validation_every: int | None
-    batch_size: int | None
-    metric: str | None
-    trials: int | None
-
-    def steps(self, epoch: int | None) -> int:
-        """Returns the steps from `start_lr` to `end_lr`.
-
-        Args:
-            epoch: Steps in an epoch, or `None` if that is not known.
-
-        Raises:
-            ValueError: It has to be known.
-        """
-        if self.epochs is not None:
-            if epoch is None:
-                raise ValueError(
-                    "`epochs` needs data whose length is known. Pass num_steps instead. "
-                    f"Received: epochs={self.epochs!r} and data of unknown length"
-                )
-            return max(2, self.epochs * epoch)
-        return max(epoch or 0, FEWEST_STEPS) if self.num_steps is None else self.num_steps
+MOST_VALIDATED = 2000  # Batches of a validation, where nothing tells that it has an end.
 
 
 def lr_range_test(
@@ -80,12 +48,14 @@ def lr_range_test(
     epochs: int | None = None,
     schedule: str = "exponential",
     beta: float = 0.98,
-    stop_factor: float = 4.0,
+    stop_factor: float | None = 4.0,
     validation_data: Any = None,
     validation_every: int | None = None,
     metric: str | None = None,
     trials: int | None = None,
     verbose: int = 1,
+    loss: str = "loss",
+    validation_steps: int | None = None,
 ) -> RangeTest:
     """Trains with a rate that rises batch by batch, records the loss, and puts everything back.
 
@@ -98,6 +68,8 @@ def lr_range_test(
     the curve (`"edge"`), and by half decades up or down from there while the loss on batches held
     back falls; up to ten times the optimizer's default rate. They show what the curve can't: a rate
     at which a small set is overfitted, or at which a network does not recover from a bad start.
+    There are none for a model with a `train_step` of its own that `evaluate` can't judge: it needs
+    a `test_step` too, or a compiled loss.
 
     Afterwards, also if an exception or Ctrl-C ended the test early, the model is bit for bit as it
     was: weights, seeds of dropout and augmentation, metrics, the optimizer's slots, count and
@@ -132,26 +104,34 @@ def lr_range_test(
         beta: Weight of the past, per step, in the loss's bias-corrected exponential moving
             average, in [0, 1). Defaults to `0.98`.
         stop_factor: Ends the test when the average exceeds so many times its best, from the tenth
-            step on (a loss that is negative at best ends no test). Defaults to `4.0`.
+            step on (a loss that is negative at best ends no test). `None` or infinity for no such
+            end: a result's file then says `null`. Defaults to `4.0`.
         validation_data: Record the loss on these data instead: what `evaluate` takes, as a tuple
-            `(x, y)`, `(x, y, sample_weight)` or a data set; or a function that returns it. It must
-            be finite.
+            `(x, y)`, `(x, y, sample_weight)` or a data set; or a function that returns it. Endless
+            ones need `validation_steps`.
         validation_every: Steps from one validation to the next; goes with `validation_data`.
         metric: The compiled metric to record as accuracy, such as `"categorical_accuracy"`.
-            Defaults to the first with `acc` in its name, if any.
+            Defaults to the first of a class of Keras's such as `CategoricalAccuracy`, or whose
+            name is `acc` or `accuracy`, or ends with `_acc` or `_accuracy`; to none if there is
+            none. A loss is never taken, whatever the name of its output.
         trials: How many short trainings there may be after the test; two to four are the rule.
             Each has half as many steps as the test. 0 for none. Defaults to 6, where the data
             can be passed through more than once and are enough to hold some back; batches of a
             `tf.data.Dataset` are kept in memory meanwhile.
         verbose: 1 for a progress bar (default), 2 for one line at the end, 0 for nothing.
+        loss: The name of the loss in what the model reports, where it has a `train_step` of its own
+            that calls it `"contrastive_loss"`, say, or where you want the curve of one output.
+            Validation data and trials are judged by the same name. Defaults to `"loss"`.
+        validation_steps: Batches of each validation. Defaults to all: without it, data of unknown
+            length that have not ended after 2000 batches are refused.
 
     Returns:
         A `RangeTest`: `.suggest()`, `.plot()`, `.save()`.
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: An argument out of its range, a model that is not compiled, an optimizer built
-            on a `LearningRateSchedule`.
+        ValueError: An argument out of its range, no data, a model that is not compiled or has
+            several optimizers, an optimizer built on a `LearningRateSchedule`.
 
     Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
     section 3.3 (linear rise, accuracy); the exponential rise, averaged loss and stop at four times
@@ -160,17 +140,19 @@ def lr_range_test(
     settings = Settings(
         start_lr=checks.rate("start_lr", start_lr),
         end_lr=checks.rate("end_lr", end_lr),
-        num_steps=_count_or_none("num_steps", num_steps, minimum=2),
-        epochs=_count_or_none("epochs", epochs),
+        num_steps=count_or_none("num_steps", num_steps, minimum=2),
+        epochs=count_or_none("epochs", epochs),
         schedule=checks.choice("schedule", schedule, SCHEDULES),
         beta=checks.share("beta", beta),
-        stop_factor=checks.above("stop_factor", stop_factor, limit=1),
-        validation_every=_count_or_none("validation_every", validation_every),
-        batch_size=_count_or_none("batch_size", batch_size),
+        stop_factor=stop_factor_or_none(stop_factor),
+        validation_every=count_or_none("validation_every", validation_every),
+        batch_size=count_or_none("batch_size", batch_size),
         metric=metric,
-        trials=_count_or_none("trials", trials, minimum=0),
+        trials=count_or_none("trials", trials, minimum=0),
+        loss=loss,
+        validation_steps=count_or_none("validation_steps", validation_steps),
     )
-    _check(model, x, settings, validation_data)
+    check(model, x, y, settings, validation_data)
     if verbose not in (0, 1, 2):
         raise ValueError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}")
     tested = {
@@ -182,16 +164,22 @@ def lr_range_test(
     built = is_built(model)
     with random_states_kept():
         data = x() if callable(x) else x
-        batch = None
+        require_some("x", data)
+        batch, some = None, (data, y, sample_weight)
         if isinstance(data, GeneratorType):
             batch = next(data, None)
             if batch is None:
-                raise ValueError("`x` must yield at least one batch. Received: an empty generator")
+                raise empty("x", data)
             data = passes(batch, data, x if callable(x) else None)
         elif not built:
             batch = one_batch(data, y)
-    if not built:
-        build(model, batch)
+            if batch is None:
+                raise empty("x", data)
+            some = first(some, batch_size or 32) if is_arrays(data) else some
+        if not built and isinstance(data, (GeneratorType, keras.utils.PyDataset)):
+            some = ((b for b in [batch]), None, None)
+        if not built:
+            build(model, batch, some, class_weight)
     rise = _Rise(settings, validation_data, verbose)
     shuffles = is_arrays(data) or isinstance(data, keras.utils.PyDataset)
     with (
@@ -213,12 +201,14 @@ def lr_range_test(
             callbacks=[rise],
             verbose=0,
         )
+    if rise.step == 0:
+        raise empty("x", x)
     result = RangeTest(
         lrs=rise.lrs,
         losses=rise.losses,
         accuracies=rise.accuracies or None,
         stopped=rise.stopped,
-        rewound=not isinstance(x, GeneratorType) and not reshuffles(x),
+        rewound=rewinds(data) or _makes_anew(x, data),
         config=asdict(rise.settings) | tested,
     )
     edge = result.suggestions().get("edge")
@@ -231,8 +221,17 @@ def lr_range_test(
             batch_size=settings.batch_size,
             steps=len(rise.rates),
             most=settings.trials,
+            loss=settings.loss,
         )
     return result
+
+
+def _makes_anew(x: Any, data: Any) -> bool:
+    """Tells whether `x` is a function that makes other data than these when it is called again."""
+    if not callable(x):
+        return False
+    with random_states_kept():
+        return x() is not data
 
 
 class _Rise(keras.callbacks.Callback):
@@ -241,7 +240,7 @@ class _Rise(keras.callbacks.Callback):
     def __init__(self, settings: Settings, validation_data: Any, verbose: int):
         super().__init__()
         self.settings, self.validation_data, self.verbose = settings, validation_data, verbose
-        self.every = settings.validation_every
+        self.every, self.metric = settings.validation_every, settings.metric
         self.average = Average(beta_per_point(settings.beta, self.every or 1))
         self.best = math.inf
         self.step = 0
@@ -275,14 +274,10 @@ class _Rise(keras.callbacks.Callback):
         self.step += 1
         last = self.step == len(self.rates)
         logs = logs or {}
-        if "loss" not in logs:
-            raise ValueError(
-                "`model.train_step` must return its loss under the name 'loss'. "
-                f"Received: {sorted(logs)}"
-            )
+        loss = self._loss(logs, "train_step")
         if last:
             self.stopped = "end_lr reached"
-        if not math.isfinite(logs["loss"]):
+        if not math.isfinite(loss):
             self.stopped = "loss not finite"
         elif not self.every or self.step % self.every == 0:
             self._record(rate, self._validate() if self.every else logs)
@@ -290,7 +285,7 @@ class _Rise(keras.callbacks.Callback):
         if stop:
             self.model.stop_training = True
         if self.verbose:
-            shown = [("loss", logs["loss"]), ("learning_rate", rate)]
+            shown = [("loss", loss), ("learning_rate", rate)]
             self.progress.update(self.step, shown, finalize=stop)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -298,100 +293,99 @@ class _Rise(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        if self.stopped == "data ended":
+        if self.stopped == "data ended" and self.step:
             warnings.warn(
                 f"The data ended after {self.step} of {len(self.rates)} steps, at rate "
-                f"{self.rates[max(self.step - 1, 0)]:.1e} of {self.settings.end_lr:.1e}. Pass "
+                f"{self.rates[self.step - 1]:.1e} of {self.settings.end_lr:.1e}. Pass "
                 f"num_steps={self.step}, or a function that makes the data anew for each pass.",
                 stacklevel=2,
             )
 
+    def _loss(self, logs: dict, step: str) -> float:
+        name = self.settings.loss
+        if name not in logs:
+            raise ValueError(
+                f"`loss` must be the name under which `model.{step}` returns its loss: one of "
+                f"{', '.join(sorted(logs))}. Received: loss={name!r}"
+            )
+        return float(logs[name])
+
     def _record(self, rate: float, logs: dict) -> None:
-        if not math.isfinite(logs["loss"]):
+        loss = self._loss(logs, "test_step" if self.every else "train_step")
+        if not math.isfinite(loss):
             self.stopped = "loss not finite"
             return
-        self.lrs.append(rate)
-        self.losses.append(logs["loss"])
-        metric = self.settings.metric
-        if metric is None:
-            metric = next((name for name in logs if "acc" in name), None)
-        elif metric not in logs:
+        if not self.lrs and self.settings.metric is None:
+            self.metric = accuracy_in(self.model, logs)
+        if self.metric is not None and self.metric not in logs:
             raise ValueError(
                 f"`metric` must be one of {', '.join(sorted(logs))}: the metrics that the model "
-                f"was compiled with. Received: metric={metric!r}"
+                f"was compiled with. Received: metric={self.metric!r}"
             )
-        if metric is not None:
-            self.accuracies.append(logs[metric])
-        average = self.average(logs["loss"])
+        self.lrs.append(rate)
+        self.losses.append(loss)
+        if self.metric is not None:
+            self.accuracies.append(float(logs[self.metric]))
+        average, factor = self.average(loss), self.settings.stop_factor
         if self.step >= SKIP_FIRST:  # Before, one lucky batch would pass for the best.
             self.best = min(self.best, average)
-            if 0 < self.best * self.settings.stop_factor < average:
+            if factor is not None and 0 < self.best * factor < average:
                 self.stopped = "loss diverged"
 
     def _validate(self) -> dict[str, float]:
         data = self.validation_data() if callable(self.validation_data) else self.validation_data
+        if callable(self.validation_data):
+            require_finite(data, self.settings.validation_steps)
+        if isinstance(data, GeneratorType):
+            batch = next(data, None)
+            if batch is None:
+                raise empty("validation_data", data)
+            data = passes(batch, data, None)
         of_arrays = isinstance(data, (tuple, list))
         x, y, weights = (
             keras.utils.unpack_x_y_sample_weight(data) if of_arrays else (data, None, None)
         )
-        logs = self.model.evaluate(
-            x,
-            y,
-            sample_weight=weights,
-            batch_size=self.settings.batch_size,
-            return_dict=True,
-            verbose=0,
-        )
+        steps = self.settings.validation_steps
+        try:
+            logs = self.model.evaluate(
+                x,
+                y,
+                sample_weight=weights,
+                batch_size=self.settings.batch_size,
+                steps=steps,
+                callbacks=[] if is_arrays(data) or steps else [_Guard()],
+                return_dict=True,
+                verbose=0,
+            )
+        except Exception as error:
+            kind = type(self.model)
+            own = not optimizers.is_keras(kind.train_step) and optimizers.is_keras(kind.test_step)
+            if not own or isinstance(error, _Endless):
+                raise
+            raise ValueError(
+                "`validation_data` need a model that can be evaluated. This one has a `train_step` "
+                f"of its own and Keras's `test_step`, which failed: {error}"
+            ) from error
+        if not logs:
+            raise empty("validation_data", data)
         if keras.backend.backend() == "torch":
             self.model.train()  # `fit` says it once an epoch, `evaluate` takes it back.
         return logs
 
 
-def _count_or_none(name: str, value: Any, minimum: int = 1) -> int | None:
-    return None if value is None else checks.count(name, value, minimum=minimum)
+class _Endless(ValueError):
+    """A validation that does not end."""
 
 
-def _check(model: Any, x: Any, settings: Settings, validation_data: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
-    if not model.compiled:
-        raise ValueError(
-            f"`model` must be compiled: call model.compile(...) first. Received: {model.name!r}"
-        )
-    optimizers.require_fixed_rate(
-        model.optimizer,
-        "`model` must have an optimizer",
-        "Compile with a fixed rate, test, and compile anew with the schedule.",
-    )
-    if x is None:
-        raise ValueError("`x` must be the training data, as for `fit`. Received: x=None")
-    if settings.schedule == "exponential" and settings.start_lr == 0:
-        raise ValueError(
-            "`start_lr` must be above 0 for an exponential rise. "
-            f"Received: start_lr={settings.start_lr!r}"
-        )
-    if settings.end_lr <= settings.start_lr:
-        raise ValueError(
-            "`end_lr` must be above `start_lr`. "
-            f"Received: end_lr={settings.end_lr!r}, start_lr={settings.start_lr!r}"
-        )
-    if settings.num_steps is not None and settings.epochs is not None:
-        raise ValueError(
-            "`num_steps` and `epochs` say the same thing: pass one. "
-            f"Received: num_steps={settings.num_steps!r}, epochs={settings.epochs!r}"
-        )
-    if settings.metric is not None and not isinstance(settings.metric, str):
-        raise TypeError(
-            f"`metric` must be a metric's name, or None. Received: metric={settings.metric!r}"
-        )
-    if (validation_data is None) != (settings.validation_every is None):
-        raise ValueError(
-            "`validation_data` and `validation_every` go together. Received: validation_data "
-            f"of type {type(validation_data).__name__}, "
-            f"validation_every={settings.validation_every!r}"
-        )
-    if isinstance(validation_data, GeneratorType):
-        raise ValueError(
-            "`validation_data` must be data that can be passed through more than once. Received a "
-            "generator: pass the function that makes it."
-        )
+class _Guard(keras.callbacks.Callback):
+    """Ends a validation on data that seem to have no end."""
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        self.known = (self.params or {}).get("steps") is not None
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if not self.known and batch >= MOST_VALIDATED:
+            raise _Endless(
+                f"`validation_data` of unknown length have not ended after {batch} batches. Pass "
+                "validation_steps, the batches of a validation. Received: validation_steps=None"
+            )

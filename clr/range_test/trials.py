@@ -48,7 +48,8 @@ class Split:
             arrays = keras.tree.map_structure(np.asarray, packed)
 
             def examples(rows: np.ndarray) -> Any:
-                return keras.tree.map_structure(lambda array: array[rows], arrays)
+                batch = keras.tree.map_structure(lambda array: array[rows], arrays)
+                return keras.tree.lists_to_tuples(batch)  # Data sets hold no lists.
 
             self.batch = examples
             order = np.random.permutation(len(keras.tree.flatten(arrays)[0]))
@@ -111,6 +112,7 @@ def trials_around(
     batch_size: int | None,
     steps: int,
     most: int | None,
+    loss: str = "loss",
 ) -> list[tuple[float, float | None]] | None:
     """Trains from the beginning with one cycle up to each of a few rates, and puts the model back.
 
@@ -122,13 +124,18 @@ def trials_around(
         batch_size: Examples in a batch, if `x` is arrays. `None` for Keras's 32.
         steps: Steps of the range test.
         most: How many rates to try at most. `None` for the default.
+        loss: The name under which `evaluate` returns the loss.
 
     Returns:
         The rates, and the loss on the batches held back, `None` where it is not finite; the first
-        without any training, at rate 0. `None` where there are too few steps or data for trials.
+        without any training, at rate 0. `None` where there are too few steps or data for trials,
+        or where a model with its own `train_step` can't be judged by `evaluate`.
     """
     steps //= SHARE
-    if steps // optimizers.batches_an_update(model.optimizer) < FEWEST_UPDATES:
+    if (
+        not _is_judged(model)
+        or steps // optimizers.batches_an_update(model.optimizer) < FEWEST_UPDATES
+    ):
         return None
     with random_states_kept(), model_kept(model) as put_back, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Your input ran out of data")
@@ -138,8 +145,8 @@ def trials_around(
             return None
 
         def judged() -> float:
-            loss = model.evaluate(split.held_back(), return_dict=True, verbose=0)["loss"]
-            return float(loss) if math.isfinite(loss) else math.inf
+            found = model.evaluate(split.held_back(), return_dict=True, verbose=0)[loss]
+            return float(found) if math.isfinite(found) else math.inf
 
         def loss_of(max_lr: float) -> float:
             put_back()
@@ -155,8 +162,23 @@ def trials_around(
         # Ten times the default is the rate that serves most networks best, if no test is made.
         default = optimizers.default_rate(model.optimizer)
         ceiling = math.inf if default is None else 10 * default
-        losses = {0.0: judged()} | climb(loss_of, centre, ceiling, most or MOST)
+        try:
+            losses = {0.0: judged()} | climb(loss_of, centre, ceiling, most or MOST)
+        except Exception:
+            if optimizers.is_keras(type(model).train_step):
+                raise
+            return None  # Its `train_step` takes what its `test_step` does not, or the reverse.
     return [(lr, loss if math.isfinite(loss) else None) for lr, loss in losses.items()]
+
+
+def _is_judged(model: keras.Model) -> bool:
+    """Tells whether `evaluate` returns the loss that the model is trained with."""
+    kind = type(model)
+    return (
+        optimizers.is_keras(kind.train_step)
+        or not optimizers.is_keras(kind.test_step)
+        or model.loss is not None
+    )
 
 
 def climb(

@@ -5,20 +5,36 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
 
 
 @contextmanager
-def model_kept(model: keras.Model) -> Iterator[Callable[[], None]]:
+def model_kept(model: keras.Model, *, building: bool = False) -> Iterator[Callable[[], None]]:
     """Puts a model, its optimizer, metrics and compiled settings back as they were.
+
+    So are numbers, strings and arrays that are attributes of the model or one of its layers.
+
+    Args:
+        model: A compiled model.
+        building: Whether the model gets its variables meanwhile. Then of the attributes only the
+            model's own numbers are put back: others may say that it has them.
 
     Yields:
         A function that puts the variables back at once.
+
+    Warns:
+        UserWarning: Variables came into being meanwhile, which have no value to put back.
     """
-    variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    variables = _variables(model)
     values = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
+    plain = [
+        (layer, name, value)
+        for layer, name, value in _plain_values(model)
+        if not building or (layer is model and type(value) in (int, float))
+    ]
     names = ("steps_per_execution", "train_function", "test_function", "stop_training", "history")
     settings = {name: getattr(model, name) for name in names if hasattr(model, name)}
     training = getattr(model, "training", None)  # PyTorch's, which its own layers go by.
@@ -26,6 +42,9 @@ def model_kept(model: keras.Model) -> Iterator[Callable[[], None]]:
     def put_back() -> None:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        for layer, name, value in plain:
+            if not np.array_equal(vars(layer).get(name), value):
+                setattr(layer, name, _copy(value))
 
     if model.steps_per_execution != 1:
         model.steps_per_execution = 1
@@ -41,6 +60,57 @@ def model_kept(model: keras.Model) -> Iterator[Callable[[], None]]:
                 delattr(model, name)
         if training is not None:
             model.train(training)
+        known = {id(variable) for variable in variables}
+        new = [v.name for v in _variables(model) if id(v) not in known]
+        if new and not building:
+            warnings.warn(
+                "The model created variables during the range test, so it is not as it was "
+                f"before: {', '.join(new)}. Create them first: call model.fit on a few batches.",
+                stacklevel=2,
+            )
+
+
+def _layers(model: keras.Model) -> list[keras.Layer]:
+    return list(model._flatten_layers())  # Private, but the public one leaves inner layers out.
+
+
+def _attributes(layer: keras.Layer) -> list[tuple[str, Any]]:
+    """Returns a layer's attributes, but for those that belong to Keras or the backend."""
+    return [
+        (name, value)
+        for name, value in vars(layer).items()
+        if not name.startswith("_") and name != "built"
+    ]
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    """Returns the variables of model, metrics and optimizer, and those that Keras doesn't track."""
+    found = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    for layer in _layers(model):
+        for value in keras.tree.flatten([value for _, value in _attributes(layer)]):
+            if isinstance(value, (keras.Metric, keras.optimizers.Optimizer)):
+                found += value.variables
+            elif isinstance(value, keras.Variable) or _is_tf_variable(value):
+                found.append(value)
+    return list({id(variable): variable for variable in found}.values())
+
+
+def _is_tf_variable(value: Any) -> bool:
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(value, tensorflow.Variable)
+
+
+def _plain_values(model: keras.Model) -> list[tuple[keras.Layer, str, Any]]:
+    return [
+        (layer, name, _copy(value))
+        for layer in _layers(model)
+        for name, value in _attributes(layer)
+        if isinstance(value, (int, float, str, np.ndarray, np.generic))
+    ]
+
+
+def _copy(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 
 from clr import Experiment, Run
 from clr.__main__ import main, parser
-from clr.range_test import RangeTest, rising
+from clr.range_test import RangeTest, settings
 
 
 def test_train_writes_the_run_and_both_plots(tmp_path):
@@ -83,7 +83,7 @@ def test_auto_without_an_answer_exits_2_and_says_what_to_do(tmp_path, capsys, mo
         raise ValueError("the loss never falls")
 
     monkeypatch.setattr(RangeTest, "suggest", refuse)
-    monkeypatch.setattr(rising, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(settings, "FEWEST_STEPS", 2)
     assert main([*AUTO.split(), "--output", str(tmp_path)]) == 2
     out, error = capsys.readouterr()
     assert "Give a number for max_lr" in error and "the loss never falls" in error

@@ -409,7 +409,7 @@ def test_data_that_change_from_pass_to_pass_are_said_not_to_be_rewound(shared):
     options = {"num_steps": 12, "verbose": 0}
     reshuffling = tf_data().shuffle(8, seed=1).prefetch(1)
     assert lr_range_test(shared, reshuffling, **options).rewound is False
-    assert lr_range_test(shared, lambda: reshuffling, **options).rewound is True
+    assert lr_range_test(shared, lambda: tf_data().shuffle(8), **options).rewound is True
     fixed = tf_data().shuffle(8, seed=1, reshuffle_each_iteration=False)
     assert lr_range_test(shared, fixed, **options).rewound is True
     shuffled = type("ShuffledBatches", (Batches,), {})()  # A name alone makes no shuffle.
@@ -625,7 +625,7 @@ SCHEDULE = keras.optimizers.schedules.CosineDecay(0.1, 100)
         ({"model": "net"}, TypeError, "`model` must be a keras.Model. Received: model='net'"),
         ({"model": keras.Sequential()}, ValueError, "must be compiled.*Received: 'sequential"),
         ({"x": None}, ValueError, "`x` must be the training data.*x=None"),
-        ({"x": (b for b in ())}, ValueError, "`x` must yield at least one batch"),
+        ({"x": (b for b in ())}, ValueError, "`x` must hold at least one batch"),
         ({"start_lr": "low"}, TypeError, "`start_lr` must be a number.*'low'"),
         ({"start_lr": -1.0}, ValueError, "`start_lr`.*start_lr=-1.0"),
         ({"start_lr": 0.0}, ValueError, "above 0 for an exponential.*start_lr=0.0"),

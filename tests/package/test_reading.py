@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from clr.range_test import RangeTest
+from clr.range_test import RangeTest, reading
 
 X = np.linspace(-10, 1, 300)
 
@@ -197,3 +197,29 @@ def test_flat_until_a_loss_is_not_finite_is_no_edge():
     """Poisoned data, say, at whatever rate the test was."""
     with pytest.raises(ValueError, match=NONE):
         curve(2.3 + noise(60), stopped="loss not finite").suggest("edge")
+
+
+# --- halfway along the longest descent ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["valley", "steepest", "minimum", "edge"])
+@pytest.mark.parametrize("size", [200, 500])
+def test_a_curve_without_noise_is_read_alike_whatever_the_first_rate(method, size):
+    rates = []
+    for first in (-10, -7, -5):
+        x = np.linspace(first, 1, size)
+        rates.append(curve(falling(at=-2, edge=0, x=x), 10**x)._read(method).max_lr)
+    assert max(rates) < 10 * min(rates)
+    assert min(rates) > 1e-3 and max(rates) < 1
+
+
+def test_the_valley_of_a_noisy_curve_is_where_fastai_reads_it():
+    result = curve(falling() + noise(300))
+    way = result._curve("loss").way()
+    assert result.suggest("valley").max_lr == way.lrs[reading._mid_valley(way.values)]
+
+
+def test_a_valley_on_the_plateau_is_warned_of():
+    with pytest.warns(UserWarning, match=r"is on the plateau, at .*start_lr here.*\"edge\""):
+        found = curve(falling(at=-1) + noise(300, amount=0.002)).suggest("valley")
+    assert found.max_lr < 0.03  # The loss has made a tenth of its way at 0.06.
