@@ -88,8 +88,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _sweep(options: dict[str, Any]) -> int:
-    grid, by = dict(options.pop("grid")), options.pop("by")
+    given, by = options.pop("grid"), options.pop("by")
+    grid = dict(given)
     try:
+        if twice := [name for name, _ in given if [n for n, _ in given].count(name) > 1]:
+            raise ValueError(
+                f"a parameter must be given once, with all its values. Received: {twice[0]} "
+                f"{len(twice)} times"
+            )
+        if by is not None and by not in grid:  # Known before anything is executed.
+            raise ValueError(f"--by must be one of {', '.join(grid)}. Received: {by}")
         results = sweep(options.pop("notebook"), grid, **options)
         print(f"\n{sweeps.table(results, by or next(iter(grid)))}")
     except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -131,10 +139,15 @@ def _literal(text: str) -> Any:
         return text
 
 
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 def _boolean(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"true or false expected, {text!r} received")
-    return text == "true"
+    if text.lower() not in BOOLEANS:
+        raise argparse.ArgumentTypeError(
+            f"true or false expected (or yes, no, 1, 0), {text!r} received"
+        )
+    return BOOLEANS[text.lower()]
 
 
 def _flag_or_type(option: Field) -> Callable[[str], Any]:

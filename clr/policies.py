@@ -71,9 +71,10 @@ class CyclicPolicy:
         set_field("base_lr", checks.rate("base_lr", self.base_lr))
         set_field("max_lr", checks.rate("max_lr", self.max_lr))
         checks.at_least("max_lr", self.max_lr, "base_lr", self.base_lr)
-        set_field("step_size", checks.count("step_size", self.step_size))
+        set_field("step_size", checks.count("step_size", self.step_size, of_batches=True))
         if self.step_size_down is not None:
-            set_field("step_size_down", checks.count("step_size_down", self.step_size_down))
+            down = checks.count("step_size_down", self.step_size_down, of_batches=True)
+            set_field("step_size_down", down)
         set_field("gamma", checks.decay("gamma", self.gamma))
         checks.choice("scale_mode", self.scale_mode, SCALE_MODES)
         if self.scale_fn is None:
@@ -283,7 +284,9 @@ class OneCyclePolicy:
             object.__setattr__(self, name, value)
 
         set_field("max_lr", checks.above("max_lr", self.max_lr))
-        set_field("total_steps", checks.count("total_steps", self.total_steps, minimum=2))
+        set_field(
+            "total_steps", checks.count("total_steps", self.total_steps, minimum=2, of_batches=True)
+        )
         set_field("pct_start", checks.rate("pct_start", self.pct_start))
         checks.choice("anneal_strategy", self.anneal_strategy, ANNEALINGS)
         for name in ("div_factor", "final_div_factor"):

@@ -1,7 +1,7 @@
 """`Experiment`: what to train, with what sets its learning rate, and the profiles."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
@@ -79,6 +79,17 @@ METHODS: dict[str, Callable[[Any, int], Rate]] = {
 
 CYCLICAL = (*MODES, "one_cycle")  # Of these the momentum can cycle too.
 WITHOUT_MIN_LR = ("one_cycle", "constant", "time", "step")  # These have no lower bound.
+# Options that only some methods read, and which.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "min_lr": tuple(method for method in METHODS if method not in WITHOUT_MIN_LR),
+    "step_size": (*MODES, "step", "cosine_restarts"),
+    "gamma": ("exp_range",),
+    "decay": ("time",),
+    "factor": ("step",),
+    "power": ("polynomial",),
+}
+
+BETA_1 = ("adam", "adamw")  # Of these optimizers that is what cycles as the momentum.
 
 # What applies the gradients, by name: for an experiment and its rate.
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
@@ -200,18 +211,34 @@ class Experiment:
 
     def _check_together(self) -> None:
         """Raises an error if an option can have no effect beside another."""
+        has_momentum = bool(self.momentum) if self.optimizer == "sgd" else self.optimizer in BETA_1
         for name, acts, needed in (
             ("nesterov", self.optimizer == "sgd" and self.momentum, "optimizer momentum"),
             ("crop", self.augment, "augment"),
             ("cutout", self.augment, "augment"),
             ("cycle_momentum", self.clr_method in CYCLICAL, "clr_method"),
+            ("cycle_momentum", has_momentum, "optimizer momentum"),
         ):
             if getattr(self, name) and not acts:
-                others = ", ".join(f"{other}={getattr(self, other)!r}" for other in needed.split())
-                raise ValueError(
-                    f"`{name}` has no effect beside {others}. Leave one or the other out. "
-                    f"Received: {name}={getattr(self, name)!r}, {others}"
-                )
+                raise self._has_no_effect(name, needed)
+
+    def _check_given(self, given: Collection[str]) -> None:
+        """Raises an error if an option that was asked for has no effect on this experiment."""
+        for name, methods in READ_BY.items():
+            if name in given and self.clr_method not in methods:
+                known = f" It belongs to {' or '.join(methods)}." if len(methods) < 4 else ""
+                raise self._has_no_effect(name, "clr_method", known)
+        if "momentum" in given and self.optimizer != "sgd":
+            raise self._has_no_effect("momentum", "optimizer", " It belongs to sgd.")
+        if "momentum" in given and self.cycle_momentum:
+            raise self._has_no_effect("momentum", "cycle_momentum")
+
+    def _has_no_effect(self, name: str, beside: str, known: str = "") -> ValueError:
+        others = ", ".join(f"{other}={getattr(self, other)!r}" for other in beside.split())
+        return ValueError(
+            f"`{name}` has no effect beside {others}.{known} Leave one or the other out. "
+            f"Received: {name}={getattr(self, name)!r}, {others}"
+        )
 
     @classmethod
     def from_profile(cls, profile: str = "auto", **parameters: Any) -> "Experiment":
@@ -224,13 +251,16 @@ class Experiment:
 
         Raises:
             TypeError: An unknown parameter.
-            ValueError: An unknown profile, or a parameter out of its range.
+            ValueError: An unknown profile, a parameter out of its range, or one that has no effect
+                on this experiment, such as `step_size` with the method `"constant"`.
         """
         given = {name: value for name, value in parameters.items() if value is not None}
         values = dict(PROFILES[resolve_profile(profile)])
         if is_auto(given.get("max_lr")):
             values.pop("min_lr", None)  # It belongs to the profile's own `max_lr`.
-        return cls(**{**values, **given})
+        experiment = cls(**{**values, **given})
+        experiment._check_given(given)  # Only here are they told from those of the profile.
+        return experiment
 
     @property
     def bounds(self) -> tuple[float, float]:

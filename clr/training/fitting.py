@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from clr import datasets
+from clr import datasets, optimizers
 from clr.models import MiniGoogLeNet
 from clr.momentum import cycle_momentum
 from clr.schedule import CyclicalLearningRate, PolicySchedule
@@ -103,15 +103,15 @@ def train(
         verbose: Whether to print a line after each epoch. Defaults to `True`.
         run_dir: Folder for checkpoints. Defaults to none.
         callbacks: Keras callbacks of your own. Each is called before the checkpoint is written.
-            None can set the rate, because the compiled step computes it. A checkpoint does not hold
-            what they keep. Defaults to none.
+            None can set the rate: the compiled step computes it, and where it is constant, another
+            is refused. A checkpoint does not hold what they keep. Defaults to none.
 
     Raises:
         OSError: A checkpoint could not be written; the one before it is intact.
         TypeError: `experiment` is not an `Experiment`, or a callback is none of Keras's.
         ValueError: No such data set, `batch_size` above the number of training images, a `run_dir`
-            that can't be written to or belongs to another experiment, or a range test that finds no
-            bounds.
+            that can't be written to or belongs to another experiment, a range test that finds no
+            bounds, or a callback that has set the rate.
 
     Warns:
         UserWarning: The bounds that a range test found should not be trusted as they are.
@@ -138,14 +138,21 @@ def train(
         keras.utils.set_random_seed(experiment.seed)  # The same weights again.
     rate = experiment.learning_rate(iterations)
     model = _build(experiment, data, rate)
+    updates = experiment.num_epochs * iterations
     network = model.layers[-1] if experiment.augment else model
-    snapshots = Snapshots(rate, run_dir) if isinstance(rate, CyclicalLearningRate) else None
+    snapshots = None
+    if isinstance(rate, CyclicalLearningRate) and rate.policy.cycles_before(updates):
+        snapshots = Snapshots(rate, run_dir)  # At least one cycle ends.
 
     started = datetime.now(UTC)
     last_rates = experiment.rates(iterations)[iterations - 1 :: iterations].tolist()
-    logged = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: logs.update(learning_rate=last_rates[epoch])
-    )
+
+    def log_rate(epoch: int, logs: dict) -> None:
+        if isinstance(rate, float):
+            _require_rate(logged.model, rate)
+        logs.update(learning_rate=last_rates[epoch])
+
+    logged = keras.callbacks.LambdaCallback(on_epoch_end=log_rate)
     in_order = [batches.follow(), logged, *([snapshots] if snapshots else []), *callbacks]
     history, seconds = _fit(model, batches, data, experiment, in_order, checkpoints, verbose)
 
@@ -220,6 +227,17 @@ def _fit(
     if checkpoints:
         return checkpoints.history, checkpoints.seconds
     return history, time.perf_counter() - clock
+
+
+def _require_rate(model: keras.Model, rate: float) -> None:
+    """Raises an error if a callback has set the rate: the run would say another than it had."""
+    found = optimizers.rate(model.optimizer)
+    if found != float(np.float32(rate)):
+        raise ValueError(
+            "`callbacks` must leave the rate alone: clr_method='constant' trains with max_lr, and "
+            "the run says so. For a cyclical rate choose another clr_method. "
+            f"Received: callbacks that set learning_rate={found:g}, where max_lr={rate:g}"
+        )
 
 
 def _plain(metric: str) -> str:

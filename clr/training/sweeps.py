@@ -55,8 +55,8 @@ def sweep(
         OSError: No scheduler answers at `address`.
         RuntimeError: Some executions failed: which, and why. The others are kept.
         ValueError: A grid that is empty, has a value twice or a name that is no parameter of the
-            notebook's, a `folder` that can't be written to or belongs to another notebook, or a
-            damaged result.
+            notebook's, `jobs` beside `address`, a `folder` that can't be written to or belongs to
+            another notebook, or a damaged result.
     """
     notebook, folder = Path(notebook).resolve(), Path(folder).resolve()
     tasks = {name_of(parameters): parameters for parameters in combinations(grid)}
@@ -64,6 +64,14 @@ def sweep(
         raise ValueError(
             f"`grid` must give values with different names. Received: grid={dict(grid)!r}"
         )
+    if jobs is not None:
+        checks.count("jobs", jobs)
+        if address is not None:
+            raise ValueError(
+                "`jobs` has no effect beside `address`, because the scheduler's workers decide how "
+                "many executions run at once. Leave one or the other out. "
+                f"Received: jobs={jobs!r}, address={address!r}"
+            )
     _require_papermill()
     code, known = _read(notebook)
     if unknown := [name for name in (*grid, "OUTPUT") if name not in known]:
@@ -201,7 +209,7 @@ def _executed(
 def _pool(address: str | None, jobs: int | None) -> Iterator[tuple[Callable, Callable]]:
     """Gives what submits an execution, and what yields the submitted ones as they end."""
     if address is None:
-        jobs = (os.cpu_count() or 1) if jobs is None else checks.count("jobs", jobs)
+        jobs = jobs or os.cpu_count() or 1
         # Threads suffice to wait for the kernels, which are processes of their own.
         with futures.ThreadPoolExecutor(jobs) as pool:
             yield pool.submit, futures.as_completed

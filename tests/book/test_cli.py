@@ -114,6 +114,8 @@ def test_options_have_their_fields_types():
     assert options["augment"] is False and options["jit_compile"] is True
     assert options["seed"] == 7 and options["gamma"] == 0.5
     assert options["dtype"] == "mixed_bfloat16"
+    for text, value in {"yes": True, "1": True, "TRUE": True, "no": False, "0": False}.items():
+        assert parser().parse_args(["train", "--nesterov", text]).nesterov is value
     assert parser().parse_args(["train", "--jit-compile", "auto"]).jit_compile == "auto"
     assert parser().parse_args(["train", "--max-lr", "auto"]).max_lr == "auto"
     assert parser().parse_args(["train", "--max-lr", "1e-1"]).max_lr == 0.1
@@ -154,6 +156,37 @@ def test_bad_option_exits_2_and_is_named(line, capsys, tmp_path):
     assert option in error or f"`{option[2:].replace('-', '_')}`" in error
     assert value in error
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--clr-method constant --cycle-momentum true",
+        "--clr-method constant --step-size 3",
+        "--profile quick --clr-method one_cycle --min-lr 0.001",
+        "--profile recipe --step-size 3",
+        "--optimizer adam --momentum 0.5",
+        "--augment false --crop yes",
+    ],
+)
+def test_an_option_without_an_effect_exits_2_and_is_named(line, capsys, tmp_path):
+    output = tmp_path / "output"
+    assert main(["train", "--output", str(output), *line.split()]) == 2
+    name = line.split()[-2].removeprefix("--").replace("-", "_")
+    assert f"`{name}` has no effect beside" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("SEED=1,2 SEED=3", "SEED 2 times"),
+        ("SEED=1,2 --by WIDTH", "--by must be one of SEED. Received: WIDTH"),
+    ],
+)
+def test_a_sweep_that_would_not_be_what_was_asked_for_exits_2(line, said, capsys):
+    assert main(["sweep", "nowhere.ipynb", *line.split()]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_data_that_are_not_cifar10_exit_2_and_are_named(tmp_path, capsys, monkeypatch):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from clr import checks
+from clr import CyclicalLearningRate, CyclicLR, CyclicPolicy, Experiment, checks
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_right_is_returned_in_its_plain_type(check, value, expected):
             checks.count,
             2.5,
             ValueError,
-            "must be a whole number, at least 1. Received: .*2.5",
+            "must be a whole number, at least 1, such as 2 or 3. Received: .*2.5",
         ),
         (checks.count, math.inf, ValueError, "must be a whole number, at least 1. Received: .*inf"),
         (checks.count, 0, ValueError, "must be a whole number, at least 1. Received: argument=0"),
@@ -66,6 +66,21 @@ def test_limits_are_the_callers():
         checks.above("r", 1, limit=1)
     with pytest.raises(ValueError, match="`n` must be a whole number, at least 2"):
         checks.count("n", 1, minimum=2)
+
+
+@pytest.mark.parametrize("make", [CyclicPolicy, CyclicLR, CyclicalLearningRate])
+def test_a_fraction_of_batches_comes_with_the_way_to_count_them(make):
+    said = (
+        r"such as 6 or 7.*step_size=4 \* math\.ceil\(n / batch_size\)\. Received: step_size=6\.25"
+    )
+    with pytest.raises(ValueError, match=said):
+        make(step_size=4 * 100 / 64)
+    with pytest.raises(ValueError) as caught:
+        make(step_size=-1)
+    assert "ceil" not in str(caught.value)
+    with pytest.raises(ValueError) as caught:
+        Experiment(step_size=1.5)  # Epochs.
+    assert "such as 1 or 2" in str(caught.value) and "ceil" not in str(caught.value)
 
 
 def test_a_choice_is_one_of_the_choices():

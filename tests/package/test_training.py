@@ -117,6 +117,11 @@ def test_bad_field_is_named_with_its_value(name, value, error):
             {"cycle_momentum": True, "clr_method": "cosine"},
             "`cycle_momentum`.*clr_method='cosine'",
         ),
+        (
+            {"cycle_momentum": True, "momentum": 0.0},
+            "`cycle_momentum`.*optimizer='sgd', momentum=0.0",
+        ),
+        ({"cycle_momentum": True, "optimizer": "rmsprop"}, "`cycle_momentum`.*'rmsprop'"),
     ],
 )
 def test_options_that_can_have_no_effect_together_are_named(options, named):
@@ -179,6 +184,29 @@ def test_none_means_what_the_profile_says():
     assert e == Experiment(**{**PROFILES["quick"], "max_lr": 0.05, "augment": False})
     with pytest.raises(TypeError, match="epochs"):
         Experiment.from_profile("quick", epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "beside"),
+    [
+        ({"step_size": 2}, {"clr_method": "constant"}),
+        ({"step_size": 2}, {"clr_method": "one_cycle"}),
+        ({"min_lr": 1e-4}, {"clr_method": "time"}),
+        ({"gamma": 0.5}, {"clr_method": "triangular"}),
+        ({"decay": 0.5}, {"clr_method": "step"}),
+        ({"factor": 0.5}, {"clr_method": "cosine"}),
+        ({"power": 1.0}, {"clr_method": "linear"}),
+        ({"momentum": 0.5}, {"optimizer": "adam"}),
+        ({"momentum": 0.5}, {"cycle_momentum": True}),
+    ],
+)
+def test_an_option_asked_for_that_has_no_effect_is_refused_and_the_profiles_is_not(asked, beside):
+    (name, value), (other, its) = *asked.items(), *beside.items()
+    said = f"`{name}` has no effect beside {other}={its!r}.*{name}={value!r}, {other}={its!r}"
+    with pytest.raises(ValueError, match=said):
+        Experiment.from_profile("quick", **asked, **beside)
+    Experiment.from_profile("quick", **beside)  # It has values of its own for some of them.
+    replace(Experiment(**asked), **beside)  # Copied, not asked for.
 
 
 # train
@@ -293,6 +321,13 @@ def test_train_refuses_what_it_cannot_do():
         train(SMALL, subset(20, 8))
     with pytest.raises(ValueError, match=r"`dataset`.*cifar10, digits.*dataset='mnist'"):
         train(replace(SMALL, dataset="mnist"))
+
+
+def test_a_callback_that_sets_a_constant_rate_is_refused():
+    constant = replace(SMALL, width=0.05, augment=False, clr_method="constant")
+    cycle = CyclicLR(1e-3, 0.05, step_size=3)
+    with pytest.raises(ValueError, match=r"`callbacks` must leave the rate.*max_lr=0\.1"):
+        train(constant, subset(96, 10), verbose=False, callbacks=[cycle])
 
 
 def test_a_run_says_the_name_of_the_data_that_it_was_given(tmp_path):
