@@ -68,7 +68,8 @@ class Run:
     def rates(self) -> np.ndarray:
         """Returns the rate of every iteration, from the formula: float64 of shape (iterations,)."""
         e = self.experiment if self.bounds is None else self.bounds.put_into(self.experiment)
-        return e.rates(self.iterations_per_epoch)
+        trained = len(self.history["loss"]) * self.iterations_per_epoch
+        return e.rates(self.iterations_per_epoch)[:trained]
 
     def classification_report(self) -> str:
         """Returns the report as a table to print."""
@@ -91,12 +92,14 @@ class Run:
         """Returns one sentence on how this run was made, to stand beside its numbers."""
         e = self.experiment
         found = f"Range test: {self.bounds.in_words(e)}. " if self.bounds is not None else ""
+        epochs = len(self.history["loss"])
+        planned = "" if epochs == e.num_epochs else f" of the {e.num_epochs} planned"
         return (
             f"Data: {e.dataset} ({self.data}), {self.examples['train']:,} training and "
             f"{self.examples['test']:,} test images. Network: width {e.width:g}, "
             f"{self.parameters:,} parameters, {e.dtype}. Seed {e.seed}. {found}Time: "
-            f"{self.seconds['train']:,.0f} s for {len(self.history['loss'])} epochs, from "
-            f"{self.started}. {self.machine}."
+            f"{self.seconds['train']:,.0f} s for {epochs} epochs{planned}, from {self.started}. "
+            f" {self.machine}."
         )
 
     def save(self, path: str | Path) -> None:
@@ -129,8 +132,8 @@ class Run:
         """Raises an error if anything is missing, of the wrong type, or at odds with the rest."""
         epochs = np.array(list(self.history.values()), float)  # Fails if they differ in length.
         self._check_bounds()
-        # A file can ask for no more rates than it has epochs, however many it says there were.
-        if "loss" not in self.history or epochs.shape[1] != self.experiment.num_epochs:
+        # Fewer than planned where a callback has stopped the training.
+        if "loss" not in self.history or not 0 < epochs.shape[1] <= self.experiment.num_epochs:
             raise ValueError("the history is not that of the experiment's epochs")
         expected = self.experiment.iterations_per_epoch(self.examples["train"])
         if self.iterations_per_epoch != expected:

@@ -14,8 +14,7 @@ import pytest
 from markers import TENSORFLOW
 from small_data import SMALL, subset
 
-from clr import CyclicLR, Run, train
-from clr.training import METHODS
+from clr import Run, train
 
 KILLS, EPOCHS, STEPS = 20, 40, 4
 # All that must be gone on with: cycles of rate and momentum, and snapshots at their ends; dropout;
@@ -43,26 +42,18 @@ def live(folder, said):
     trace = os.open(f"{folder}.trace", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(trace, b"[]\n")  # A new life.
 
-    class Written(CyclicLR):
+    class Written(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            super().on_epoch_begin(epoch, logs)
             said.send(epoch)
 
         def on_train_batch_begin(self, batch, logs=None):
-            super().on_train_batch_begin(batch, logs)
-            applied = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-            rate, momentum = (self.history[name][-1] for name in ("lr", "momentum"))
-            line = [int(self._iteration(batch)), rate, applied, momentum]
+            optimizer = self.model.optimizer
+            values = optimizer.iterations, optimizer.learning_rate
+            line = [keras.ops.convert_to_numpy(value).item() for value in values]
             os.write(trace, json.dumps(line).encode() + b"\n")
 
-    METHODS[EXPERIMENT.clr_method] = lambda experiment, epoch: Written(
-        base_lr=experiment.min_lr,
-        max_lr=experiment.max_lr,
-        step_size=experiment.step_size * epoch,
-        mode=experiment.clr_method,
-        cycle_momentum=experiment.cycle_momentum,
-    )
-    run = train(EXPERIMENT, subset(STEPS * 32, 20), verbose=False, run_dir=folder)
+    data = subset(STEPS * 32, 20)
+    run = train(EXPERIMENT, data, verbose=False, run_dir=folder, callbacks=[Written()])
     run.save(f"{folder}.json")
     np.savez(f"{folder}.npz", *run.model.get_weights())
 
@@ -86,7 +77,7 @@ def finish(folder):
 
 
 def lives(folder):
-    """What each process wrote down: of each batch the iteration, rates and momentum."""
+    """What each process wrote down: of each batch the iteration and the rate."""
     found = []
     for line in Path(f"{folder}.trace").read_text().splitlines():
         found.append([]) if line == "[]" else found[-1].append(json.loads(line))

@@ -474,3 +474,17 @@ def test_the_momentum_cycles_in_the_step_of_a_training():
         callbacks=[Watch()],
     )
     assert seen and all(seen)
+
+
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
+def test_a_training_that_a_callback_stops_is_saved_as_far_as_it_went(eager, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    run = train(replace(SMALL, width=0.05), subset(64, 20), verbose=False, callbacks=[Stop()])
+    run.save(tmp_path / "run.json")
+    loaded = clr.Run.load(tmp_path / "run.json")
+    assert loaded.history == run.history and len(run.history["loss"]) == 2
+    assert loaded.rates().shape == (2 * run.iterations_per_epoch,)
+    assert f"2 epochs of the {SMALL.num_epochs} planned" in loaded.provenance()
