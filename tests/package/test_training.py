@@ -488,4 +488,4 @@ def test_a_training_that_a_callback_stops_is_saved_as_far_as_it_went(eager, tmp_
     loaded = Run.load(tmp_path / "run.json")
     assert loaded.history == run.history and len(run.history["loss"]) == 2
     assert loaded.rates().shape == (2 * run.iterations_per_epoch,)
-    assert f"2 epochs of the 4 planned" in loaded.provenance()
+    assert "2 epochs of the 4 planned" in loaded.provenance()
