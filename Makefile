@@ -4,8 +4,8 @@
 #   _config.yml _toc.yml book/ -----copy--> _build/src/            --jupyter-book--> _build/site/
 #
 # Each step runs again only when something it reads has changed. Nothing outside _build is written
-# to, but by `make refresh`, `record`, `bench`, `bounds`, `scale`, `lock` and `url`, which are there
-# for that.
+# to, but by `make refresh`, `record`, `bench`, `bounds`, `scale`, `lock`, `dist` and `url`, which are
+# there for that.
 
 # Two chapters are executed at a time.
 MAKEFLAGS += --jobs=2
@@ -36,17 +36,24 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # A backend named from outside would take the figures out of the notebooks.
 unexport MPLBACKEND
 
+WRITABLE := $(shell test -w . && echo yes)
+ifneq ($(filter-out help,$(MAKECMDGOALS)),)
+ifneq ($(WRITABLE),yes)
+$(error This folder is read-only, and make writes to .venv and _build in it. Copy it, and call make there)
+endif
+endif
+
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PACKAGE := $(wildcard clr/*.py clr/*/*.py)
 PAGES := _config.yml _toc.yml \
 	$(shell find book -type f ! -name '.*' ! -name '*.pyc' ! -path '*/.ipynb_checkpoints/*')
 COPIES := $(sort $(PAGES:%=$(SRC)/%))
 CHAPTERS := $(NOTEBOOKS:%=$(SRC)/%)
-RUNS := $(filter $(SRC)/book/runs/%.json $(SRC)/book/benchmarks/%.json,$(COPIES))
+RECORDS := $(wildcard $(addprefix clr/,runs/*/*.json benchmarks/*.json benchmarks/*/*.json))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench bounds scale audit lock url clean FORCE
+.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench bounds scale audit lock dist url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -72,12 +79,12 @@ test-all: test  ## What `make test` does, the slow tests, and the other backends
 ONE_THREAD := OMP_NUM_THREADS=1
 # One after the other: each takes both cores as it is. What JAX compiles, every operation of an
 # uncompiled training on its own, it keeps for the next test and the next time.
-JAX_CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/_build/jax-cache \
+JAX_CACHE := JAX_COMPILATION_CACHE_DIR='$(CURDIR)/_build/jax-cache' \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 backends: $(BACKENDS:%=%/.installed)  ## Test the package on JAX and on PyTorch, without TensorFlow
 	@failed=0; for backend in $(BACKENDS:_build/%=%); do \
 		echo "Keras on $$backend"; \
-		KERAS_BACKEND=$$backend PYTHONPATH=$(CURDIR) $(ONE_THREAD) $(JAX_CACHE) \
+		KERAS_BACKEND=$$backend PYTHONPATH='$(CURDIR)' $(ONE_THREAD) $(JAX_CACHE) \
 			_build/$$backend/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 \
 			tests/package || failed=1; \
 	done; exit $$failed
@@ -109,7 +116,7 @@ bench: $(VENV)/.package $(PEERS)/.torch _build/jax/.installed  ## Measure agains
 	@failed=0; for benchmark in callback range_test augmentation throughput growth book; do \
 		$(BIN)/python benchmarks/$$benchmark.py $(PEERS)/bin/python || failed=1; \
 	done; \
-	$(BIN)/python benchmarks/loop.py $(CURDIR)/_build/jax/bin/python || failed=1; exit $$failed
+	$(BIN)/python benchmarks/loop.py '$(CURDIR)/_build/jax/bin/python' || failed=1; exit $$failed
 
 bounds: _build/jax/.installed  ## Measure what suggested bounds are worth, on 41 tasks (hours; resumable)
 	$(BIN)/python benchmarks/bounds.py --held
@@ -127,6 +134,11 @@ audit: $(VENV)/.package  ## Look up known vulnerabilities of the pinned packages
 lock: $(VENV)/.package  ## Compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra dev \
 		--python-version 3.11 --no-header --output-file requirements.txt pyproject.toml
+
+dist: $(VENV)/.package  ## Build the wheel and the source archive in dist/, checked as PyPI checks them
+	rm -rf dist
+	$(BIN)/uv tool run --from build pyproject-build --outdir dist .
+	$(BIN)/uv tool run twine check --strict dist/*
 
 url: $(VENV)/.package  ## Set the repository's URL everywhere: make url URL=https://github.com/you/clr
 	$(BIN)/python tools/set_url.py "$(URL)"
@@ -163,8 +175,8 @@ $(BACKENDS:%=%/.installed): _build/%/.installed: pyproject.toml requirements.txt
 # --- the book -------------------------------------------------------------------------------------
 
 # Failing leaves the former result where it is: tools/execute.py replaces its output at the very end.
-$(SRC)/notebooks/%.ipynb: notebooks/%.ipynb tools/execute.py requirements.txt $(PACKAGE) $(RUNS) \
-		| $(VENV)/.package
+$(SRC)/notebooks/%.ipynb: notebooks/%.ipynb tools/execute.py requirements.txt $(PACKAGE) $(RECORDS) \
+		| $(SRC)/.files $(VENV)/.package
 	@mkdir -p $(@D)
 	$(BIN)/python tools/execute.py $< $@ -p PROFILE quick
 
@@ -172,9 +184,13 @@ $(COPIES): $(SRC)/%: %
 	@mkdir -p $(@D)
 	@cp $< $@
 
-# The list of the site's sources. Written anew only when it changes, so that a file that comes or goes
+# The list of the site's sources, each of which must have its place in the table of contents. Written anew only when it changes, so that a file that comes or goes
 # has the site rendered again; what went from the source tree goes from the copy.
 $(SRC)/.files: FORCE
+	@for page in $(basename $(NOTEBOOKS) $(wildcard book/*.md)); do \
+		grep -qE "(file|root): $$page(\.ipynb|\.md)?$$" _toc.yml || { failed=1; \
+		echo "$$page is not in _toc.yml: add the line '- file: $$page' where the page belongs" >&2; }; \
+	done; test -z "$$failed"
 	@mkdir -p $(@D)
 	@printf '%s\n' $(COPIES) $(CHAPTERS) > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else \
@@ -183,7 +199,8 @@ $(SRC)/.files: FORCE
 
 # Always from nothing: with -W, a build that failed would pass when repeated, for it reads only what
 # it has not read before. The site on show is replaced when the new one is whole.
-$(SITE)/index.html: $(SRC)/.files $(COPIES) $(CHAPTERS) $(PACKAGE) | $(VENV)/.package
+$(SITE)/index.html: $(SRC)/.files $(COPIES) $(CHAPTERS) $(PACKAGE) $(RECORDS) \
+		| $(VENV)/.package
 	rm -rf _build/book
 	$(BIN)/jupyter-book build $(SRC) --path-output _build/book -n -W --keep-going --quiet
 	rm -rf $(SITE)

@@ -21,7 +21,7 @@ The rates are those of the policies behind the callbacks, looked up by step insi
 step. A momentum stays as it is: one-cycle does not cycle it here. `ScheduleFreeAdamW` is scored on
 the weights that Keras leaves after `fit`. On TensorFlow only.
 
-A task has a file in book/benchmarks/bounds/, written after each seed. A contestant is trained again
+A task has a file in clr/benchmarks/bounds/, written after each seed. A contestant is trained again
 only if its bounds changed: with a changed reading, the rest of the record is kept.
 """
 

@@ -90,7 +90,7 @@ def got_worse(rows: list[dict[str, Any]], stored: list[dict[str, Any]], ratio: s
 
 
 def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None = None) -> None:
-    """Prints the rows as a table and writes them to book/benchmarks/<name>.json.
+    """Prints the rows as a table and writes them to clr/benchmarks/<name>.json.
 
     Args:
         name: The benchmark's.

@@ -2,6 +2,7 @@
 
 The callback is `CyclicLR`, the same inside the compiled step `CyclicalLearningRate`; both draw on
 the one formula in `clr.policies`. `Experiment`, `train` and `Run` do the tutorial's training.
+`__version__` is the package's version.
 """
 
 from clr import datasets, plots, policies
@@ -27,6 +28,8 @@ from clr.training import (
     sweeps,
     train,
 )
+
+__version__ = "0.1.0"  # The one place: the wheel's version is read from here.
 
 __all__ = [
     "CyclicLR",

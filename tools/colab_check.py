@@ -5,8 +5,9 @@
 
 The environment, in _build/colab, has Colab's versions of the libraries and no `clr`. Each notebook
 lies alone in an empty folder, and its setup cell installs the package from the repository's URL;
-Git is told that this means a repository of the working tree as it is. Nothing can come from an
-index of packages but what builds ours: whatever else a notebook needs, Colab must have.
+Git is told that this means a repository of the working tree as it is. Every record of the working
+tree must come with the package, so that a chapter shows what it shows in a clone. Nothing can come
+from an index of packages but what builds ours: whatever else a notebook needs, Colab must have.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS = ROOT / "tools" / "colab.txt"
-PYTHONS = ("3.12", "3.11")  # Colab's, else the one that its versions have wheels for as well
+PYTHONS = ("3.13", "3.12")  # Colab's, else the one that it had before.
 CELL_SECONDS = 900
 # What the shell may say and a fresh runtime does not. Git's would aim at the project's repository.
 NOT_ON_COLAB = re.compile("GIT_.*|CLR_.*|KERAS_.*|MPLBACKEND|PYTHONPATH|VIRTUAL_ENV")
@@ -90,6 +92,8 @@ class Colab:
             faults.append(str(error).strip())
         after = self._freeze()
         faults += changes(before, after, self.installed)
+        if self.installed in after:
+            faults += lacking(recorded(self.root), recorded(self._site()))
         if before != after - {self.installed}:
             self._stamp.unlink()  # No environment for another notebook.
         return Result(notebook.stem, time.perf_counter() - started, faults)
@@ -116,7 +120,7 @@ class Colab:
             "GIT_CONFIG_KEY_0": f"url.{self._repository.as_uri()}.insteadOf",
             "GIT_CONFIG_VALUE_0": self.url,
             "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.folder / "wheels"),
+            "PIP_FIND_LINKS": (self.folder / "wheels").as_uri(),  # A space would part a path.
         }
 
     @property
@@ -155,9 +159,16 @@ class Colab:
         """One that is here, or else the name of one to download."""
         for number in PYTHONS:
             with suppress(RuntimeError):
-                return self._run(
-                    "-m", "uv", "python", "find", "--no-python-downloads", number
-                ).strip()
+                find = (
+                    sys.executable,
+                    "-m",
+                    "uv",
+                    "python",
+                    "find",
+                    "--no-python-downloads",
+                    number,
+                )
+                return run(*find, cwd=self.folder, **with_pyenv()).strip()
         return PYTHONS[0]
 
     def _freeze(self) -> set[str]:
@@ -174,6 +185,11 @@ class Colab:
         # fmt: on
         return self._git("rev-parse", "HEAD").strip()
 
+    def _site(self) -> Path:
+        """The folder of the installed packages."""
+        where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        return Path(run(self.python, "-c", where, cwd=self.folder).strip())
+
     def _git(self, *words: str | Path) -> str:
         return run("git", "--git-dir", self._repository, *words, cwd=self.root)
 
@@ -186,15 +202,24 @@ def fresh() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if not NOT_ON_COLAB.fullmatch(name)}
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Runs a command and returns what it prints.
+def with_pyenv() -> dict[str, str]:
+    """Returns a `PATH` with every Python that pyenv, if it is here, has installed."""
+    folders = [os.environ.get("PATH", "")]
+    if shutil.which("pyenv"):
+        versions = Path(run("pyenv", "root", cwd=Path.cwd()).strip()) / "versions"
+        folders += map(str, sorted(versions.glob("*/bin")))
+    return {"PATH": os.pathsep.join(folders)}
+
+
+def run(*command: str | Path, cwd: Path, **variables: str) -> str:
+    """Runs a command, with more environment variables if given, and returns what it prints.
 
     Raises:
         Unreachable: It failed for want of a network.
         RuntimeError: It failed for another reason.
     """
     done = subprocess.run(
-        command, cwd=cwd, env=fresh(), capture_output=True, text=True, check=False
+        command, cwd=cwd, env=fresh() | variables, capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
         return done.stdout
@@ -214,6 +239,23 @@ def changes(before: set[str], after: set[str], ours: str) -> list[str]:
     faults = [] if ours in after else [f"the package was not installed, as {ours}"]
     touched = sorted(before ^ (after - {ours}))
     return faults + ([f"Colab's packages were touched: {', '.join(touched)}"] if touched else [])
+
+
+def recorded(folder: Path) -> set[str]:
+    """Returns the recorded runs and measurements of the package in a folder."""
+    package = folder / "clr"
+    return {path.relative_to(package).as_posix() for path in package.rglob("*.json")}
+
+
+def lacking(ours: set[str], installed: set[str]) -> list[str]:
+    """Returns what is wrong with the installed records, in words: those that a chapter can't show.
+
+    Args:
+        ours: The working tree's.
+        installed: The installed package's.
+    """
+    missing = sorted(ours - installed)
+    return [f"records not installed ({len(missing)}): {', '.join(missing)}"] if missing else []
 
 
 def pinned(path: Path) -> dict[str, str]:

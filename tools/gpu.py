@@ -30,12 +30,12 @@ The steps:
    (7 MB). If you can't copy all that back, say how much you can: `--files 8 --mib 64`. The script
    then leaves out what is worth least, and names it.
 
-4. Copy `OUT` back. Put the runs into the book: `python -m zipfile -e OUT/runs.zip book/runs/full`
+4. Copy `OUT` back. Put the runs into the book: `python -m zipfile -e OUT/runs.zip clr/runs/full`
 
 5. If runs are missing, call the command again. On another machine, first put what you copied back
    into `.carry/out`. The runs go on from there, as they do from an `OUT` that is not empty. Runs
    that are in the book already are made again, unless that folder says that they are done:
-   `python -m zipfile -c .carry/out/runs.zip book/runs/full/*.json`
+   `python -m zipfile -c .carry/out/runs.zip clr/runs/full/*.json`
 
 A rehearsal needs no GPU and ends in minutes. It keeps its runs in `_build/rehearsal`, and in a
 folder `rehearsal` of `OUT`, so that none gets among the recorded ones:
@@ -227,7 +227,7 @@ def main() -> int:
     if rehearsal:
         formers = [folder / "rehearsal" for folder in formers]
         here = BUILD / "rehearsal" / "".join(rehearsal).strip("-").replace("=", "-")
-    # Not in the book's folder: the runs in this clone may be older ones, to be replaced.
+    # Not among the recorded runs: the runs in this clone may be older ones, to be replaced.
     runs, checkpoints = here / "runs", here / "checkpoints"
     out, folders = formers[-1], (runs / STUDY, checkpoints / STUDY)
     try:

@@ -1,4 +1,4 @@
-"""Records the runs that the book's pages show: one JSON file each, in book/runs/.
+"""Records the runs that the book's pages show: one JSON file each, in clr/runs/.
 
     python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
     python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrow network

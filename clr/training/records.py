@@ -1,19 +1,21 @@
-"""What was recorded for the book: runs and benchmarks."""
+"""What was recorded for the book: runs and benchmarks. The package holds both."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from clr.files import read_json
 from clr.training.run import Run
 
-# Beside the package in a clone; where only the package is installed, as on Colab, it is not there.
-RUNS = Path(__file__).resolve().parents[2] / "book" / "runs"
-BENCHMARKS = RUNS.parent / "benchmarks"
+PACKAGE = Path(str(resources.files("clr")))
+RUNS = PACKAGE / "runs"
+BENCHMARKS = PACKAGE / "benchmarks"
 BENCHMARK = "clr-benchmark/1"
+BOOK = "https://cyclical-learning-rates.github.io/clr"
 
 
 def recorded(pattern: str) -> dict[str, Run]:
-    """Returns the recorded runs whose names match, by name; none where the book is not at hand.
+    """Returns the recorded runs whose names match, by name.
 
     Args:
         pattern: Such as `"budgets/short-*"`; the runs' files are named so, with `.json`.
@@ -45,3 +47,14 @@ def recorded_benchmark(name: str) -> dict[str, Any] | None:
         return None
     with read_json(path, BENCHMARK, "a benchmark's record") as values:
         return values
+
+
+def elsewhere(page: str, what: str = "recorded runs") -> str:
+    """Returns a sentence in Markdown that says where to read what this copy lacks.
+
+    Args:
+        page: The chapter's file name, such as `"06_results"`.
+        what: What is missing.
+    """
+    address = f"{BOOK}/notebooks/{page}.html"
+    return f"**This copy has no {what}.** [The published page]({address}) shows them."

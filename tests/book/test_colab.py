@@ -12,7 +12,19 @@ from small_book import write_notebook
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from colab_check import PINS, Colab, Result, Unreachable, alone, changes, pinned, table  # noqa: E402
+from colab_check import (  # noqa: E402
+    PINS,
+    PYTHONS,
+    Colab,
+    Result,
+    Unreachable,
+    alone,
+    changes,
+    lacking,
+    pinned,
+    recorded,
+    table,
+)
 
 # The quickest; `make colab-check` has its turn with all.
 QUICKEST = ("02_policies", "12_performance")
@@ -43,6 +55,16 @@ def test_a_notebook_that_writes_beside_itself_leaves_nothing_to_the_next(colab, 
     write_notebook(tmp_path / "tidy.ipynb", "import os; assert os.listdir() == ['tidy.ipynb']")
     (missing,) = colab.check(tmp_path / "tidy.ipynb").faults
     assert "the package was not installed" in missing
+
+
+def test_a_record_that_was_not_installed_is_named(tmp_path):
+    ours = recorded(ROOT)
+    assert {"benchmarks/callback.json", "runs/cifar10/triangular-seed-42.json"} <= ours
+    assert lacking(ours, ours) == []
+    (fault,) = lacking(ours, ours - {"benchmarks/callback.json"})
+    assert fault == "records not installed (1): benchmarks/callback.json"
+    (fault,) = lacking(ours, recorded(tmp_path))
+    assert fault.startswith(f"records not installed ({len(ours)})")
 
 
 def test_versions_that_a_notebook_changed_are_named():
@@ -94,6 +116,18 @@ def test_a_weekly_failure_opens_an_issue_unless_one_is_open(tmp_path, already_op
     assert [word for word in asked if word in ("list", "create")] == (
         ["list"] if already_open else ["list", "create"]
     )
+
+
+def test_colabs_python_is_the_first_that_is_looked_for():
+    assert PYTHONS == ("3.13", "3.12")
+    (setup,) = [
+        step["with"]["python-version"]
+        for step in yaml.safe_load((ROOT / ".github" / "workflows" / "colab.yml").read_text())[
+            "jobs"
+        ]["check"]["steps"]
+        if "python-version" in step.get("with", {})
+    ]
+    assert setup == PYTHONS[0]
 
 
 def test_the_workflow_does_what_a_make_target_does():

@@ -13,7 +13,7 @@ from small_book import make, make_small_book
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    folder = make_small_book(tmp_path_factory.mktemp("flow") / "book")
+    folder = make_small_book(tmp_path_factory.mktemp("flow") / "a book")
     before = contents(folder)
     done = make(folder, "book")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -63,7 +63,10 @@ def test_touching_one_notebook_executes_only_that_one(built):
 
 @pytest.mark.parametrize(
     "changed",
-    ["clr/__init__.py", "clr/range_test/__init__.py", "requirements.txt", "tools/execute.py"],
+    [
+        *("clr/__init__.py", "clr/range_test/__init__.py", "clr/runs/study/run.json"),
+        *("requirements.txt", "tools/execute.py"),
+    ],
 )
 def test_what_all_notebooks_rest_on_has_all_of_them_executed(built, changed):
     now = (built / changed).stat().st_mtime
@@ -98,6 +101,25 @@ def test_every_target_is_listed_by_help(built):
     (phony,) = [line for line in makefile.splitlines() if line.startswith(".PHONY:")]
     targets = set(phony.split()[1:]) - {"FORCE"}
     assert {line.split()[1] for line in make(built).stdout.splitlines()} == targets
+
+
+@pytest.mark.parametrize("missing", ["notebooks/two", "book/intro"])
+def test_a_page_without_a_place_in_the_table_of_contents_is_named(built, missing):
+    toc = built / "_toc.yml"
+    before, sources = toc.read_text(), contents(built)
+    toc.write_text(before.replace(missing, "notebooks/one"))
+    done = make(built, "book")
+    toc.write_text(before)
+    assert done.returncode != 0
+    assert f"{missing} is not in _toc.yml: add the line '- file: {missing}'" in done.stderr
+    assert executed(done) == [] and "jupyter-book" not in done.stdout  # Said before any work.
+    assert contents(built) == sources
+
+
+def test_a_read_only_folder_is_refused_with_the_remedy(built):
+    done = make(built, "WRITABLE=", "book")
+    assert done.returncode != 0 and "Copy it, and call make there" in done.stderr
+    assert make(built, "WRITABLE=", "help").returncode == 0
 
 
 def test_an_unfit_python_is_refused_with_the_remedy(built):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from pictures import example  # noqa: E402
+from set_url import parts  # noqa: E402
 
 keras = pytest.importorskip("keras")
 
@@ -44,6 +45,36 @@ def test_the_readmes_example_is_ten_lines_and_draws_its_picture():
     assert names["result"].default_method == "trials"
     assert plt.gca().get_xlabel() == "learning rate"
     plt.close("all")
+
+
+def test_the_landing_page_begins_with_the_readmes_installation_and_example():
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "book/intro.md")]
+    install, code = (
+        [re.search(rf"^```{kind}\n(.*?)^```", page, re.DOTALL | re.MULTILINE) for page in pages]
+        for kind in ("sh", "python")
+    )
+    assert install[0][1] == install[1][1] and code[0][1] == code[1][1]
+    assert all(page.index("pip install") < page.index("## ") for page in pages)
+
+
+def test_the_readme_can_be_read_elsewhere_and_its_links_lead_to_what_is_here():
+    """PyPI shows it too, where a relative address leads nowhere."""
+    owner, name = parts(ROOT)
+    ours = (
+        f"https://{owner}.github.io/{name}/",
+        f"https://github.com/{owner}/{name}/blob/main/",
+        f"https://raw.githubusercontent.com/{owner}/{name}/main/",
+        f"https://colab.research.google.com/github/{owner}/{name}/blob/main/",
+    )
+    found = re.findall(r"\]\((\S+?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(found) > 24
+    for address in found:
+        assert address.startswith("https://"), address
+        for start in ours:
+            if address.startswith(start):
+                path = ROOT / address.removeprefix(start)
+                sources = [path, path.with_suffix(".md"), path.with_suffix(".ipynb")]
+                assert any(source.exists() for source in sources), address
 
 
 @pytest.mark.filterwarnings("ignore:Training will stop in mid-cycle")

@@ -82,7 +82,7 @@ def read(tmp_path, monkeypatch):
 
 def test_without_a_record_it_says_so_and_nothing_else(read):
     shown, _ = read()
-    assert shown.startswith("**This copy has no record") and "\n" not in shown
+    assert shown.startswith("**This copy has no measurements") and "\n" not in shown
 
 
 def test_only_the_tasks_held_back_are_judged_once_they_are_there(read):

@@ -14,7 +14,7 @@ from clr import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = nbformat.read(ROOT / "notebooks" / "06_results.ipynb", as_version=4).cells
-RECORD = next((ROOT / "book" / "runs" / "cifar10").glob("*.json"))
+RECORD = next((clr.records.RUNS / "cifar10").glob("*.json"))
 NARROW = {"width": 0.25, "num_epochs": 12, "step_size": 2}
 
 
@@ -80,7 +80,7 @@ def verdict(shown, claim):
 
 
 def test_without_records_it_says_so_and_nothing_else(read):
-    assert read().startswith("**This copy has no recorded runs**") and "\n" not in read()
+    assert read().startswith("**This copy has no recorded runs.**") and "\n" not in read()
 
 
 def test_one_seed_settles_nothing(read):

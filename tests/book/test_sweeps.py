@@ -11,13 +11,13 @@ import pytest
 from jupyter_core.utils import ensure_event_loop
 from nbformat.v4 import new_code_cell, new_notebook
 
-from clr import Run
+from clr import Run, records
 from clr.__main__ import main
 from clr.training.sweeps import combinations, sweep, table
 
 pytest.importorskip("papermill")
 ROOT = Path(__file__).resolve().parents[2]
-RECORD = min((ROOT / "book" / "runs" / "budgets").glob("*.json"))
+RECORD = min((records.RUNS / "budgets").glob("*.json"))
 
 # Stands for a training: a recorded run under other parameters. It tells that it began; `slow` does
 # not end before there is a file of that name.

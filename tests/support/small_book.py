@@ -25,6 +25,8 @@ def make_small_book(folder: Path) -> Path:
     for package in ("clr", "clr/range_test"):
         (folder / package).mkdir()
         (folder / package / "__init__.py").touch()
+    (folder / "clr" / "runs" / "study").mkdir(parents=True)
+    (folder / "clr" / "runs" / "study" / "run.json").write_text("{}\n")
     (folder / "book" / "intro.md").write_text("# A small book\n\n{doc}`/notebooks/one`\n")
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n"
