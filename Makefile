@@ -53,7 +53,7 @@ RECORDS := $(wildcard $(addprefix clr/,runs/*/*.json benchmarks/*.json benchmark
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test test-all backends colab-check fuzz lint serve refresh record bench bounds scale audit lock dist url clean FORCE
+.PHONY: help book test test-all backends colab-check fuzz lint serve lab refresh record bench bounds scale audit lock dist url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -99,6 +99,9 @@ lint: $(VENV)/.package  ## Check style (ruff) and types (mypy)
 
 serve: $(SITE)/index.html  ## Show the site at http://localhost:8000 (PORT=... for another port)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+lab: $(VENV)/.package  ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
 
 refresh: $(VENV)/.package  ## Execute the committed notebooks in place and redraw the committed pictures
 	@for notebook in $(NOTEBOOKS); do \

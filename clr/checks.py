@@ -1,6 +1,7 @@
 """Checks of arguments: a value in its plain type is returned, or an error echoes it."""
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,17 @@ def flag(name: str, value: Any) -> bool:
     """
     if not isinstance(value, bool):
         raise TypeError(f"`{name}` must be a bool. Received: {name}={value!r}")
+    return value
+
+
+def path(name: str, value: Any) -> Any:
+    """Returns `value` if it is a path, as a string or as a `Path`, or `None` for no path.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"`{name}` must be a path or None. Received: {name}={value!r}")
     return value
 
 

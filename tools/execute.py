@@ -5,7 +5,8 @@
 
 The first is how the book is made. The second refreshes a notebook in place: without `-p` Papermill
 adds no cell, and `$CLR_PROFILE` says the profile. A notebook that fails is named together with the
-cell and the error, and the output stays as it was.
+cell and the error, and the output stays as it was. What the kernel would write to the terminal,
+TensorFlow's messages above all, goes to `_build/logs`, and is shown if the notebook fails.
 """
 
 import argparse
@@ -16,11 +17,24 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
 
 ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "_build" / "logs"
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, str]) -> None:
+def logged_to(log: Path) -> type[AsyncKernelManager]:
+    """Returns a manager whose kernels write to a file what would go to the terminal."""
+
+    class Logged(AsyncKernelManager):
+        async def start_kernel(self, **options):
+            with log.open("wb") as file:
+                await super().start_kernel(**options, stdout=file, stderr=file)
+
+    return Logged
+
+
+def execute(notebook: Path, output: Path, parameters: dict[str, str], log: Path) -> None:
     """Executes a notebook, in the output's folder, and writes it whole or not at all."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / notebook.name
@@ -34,6 +48,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, str]) -> None:
             cwd=str(output.parent),
             # The kernel warns that it listens on TCP, as kernels do.
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            kernel_manager_class=logged_to(log),
         )
         executed = nbformat.read(raw, as_version=4)
     took = executed.metadata.papermill
@@ -107,10 +122,13 @@ def main() -> None:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args()
     print(f"executing {options.notebook}", flush=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{options.notebook.stem}.log"
     try:
-        execute(options.notebook, options.output, dict(options.p))
+        execute(options.notebook, options.output, dict(options.p), log)
     except Exception as error:  # Whatever it was: the notebook's name must stand beside it.
-        sys.exit(f"{options.notebook} failed, {options.output} is as it was.\n{error}")
+        said = log.read_text(errors="replace") if log.exists() else ""
+        sys.exit(f"{said}{options.notebook} failed, {options.output} is as it was.\n{error}")
 
 
 if __name__ == "__main__":

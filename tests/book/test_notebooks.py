@@ -1,6 +1,8 @@
 """What every notebook keeps to, so that it runs on Colab, under Papermill and under nbval."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,6 +65,26 @@ def test_it_opens_with_its_title_and_the_setup_for_colab(notebook):
 def test_the_setup_is_the_same_everywhere():
     setups = {nbformat.read(path, as_version=4).cells[1].source for path in NOTEBOOKS}
     assert len(setups) == 1
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_in_a_clone_a_notebook_uses_the_clone_whatever_is_installed(tmp_path, beside):
+    setup = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
+    (tmp_path / "notebooks").mkdir()
+    if beside:
+        (tmp_path / "clr").mkdir()
+        for name in ("__init__.py", "policies.py"):
+            (tmp_path / "clr" / name).touch()
+    found = f"{setup}\nprint(importlib.util.find_spec('clr').origin)"
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "-c", found],
+        cwd=tmp_path / "notebooks",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},  # The other version.
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [str((tmp_path if beside else ROOT) / "clr" / "__init__.py")]
 
 
 def test_it_has_one_cell_of_parameters_with_the_profile(notebook):

@@ -242,6 +242,66 @@ def test_the_cheat_sheet_prints_on_one_sheet(browser, paper):
     tab.close()
 
 
+@each_page
+def test_nothing_is_cut_off_on_paper(open_tab, page):
+    tab, _, _ = open_tab(viewport={"width": 718, "height": 1047})  # A4 within its margins
+    tab.emulate_media(media="print")
+    tab.goto(page.as_uri(), wait_until="load")
+    cut = tab.evaluate(
+        """[...document.querySelectorAll('.bd-article :is(pre, table, img, .cell_output)')]
+           .filter(e => e.checkVisibility())
+           .filter(e => e.scrollWidth > e.clientWidth + 1 ||
+                        e.getBoundingClientRect().right > innerWidth)
+           .map(e => e.textContent.slice(0, 80))"""
+    )
+    buttons = tab.locator("button:visible, .bd-sidebar-primary:visible, .copybtn:visible").count()
+    tab.close()
+    assert (cut, buttons) == ([], 0)
+
+
+def test_a_dark_page_is_printed_dark_on_white(open_tab):
+    tab, _, _ = open_tab(color_scheme="dark")
+    tab.goto(NOTEBOOK_PAGES[0].as_uri(), wait_until="load")
+    tab.evaluate(
+        """addEventListener('beforeprint', () => {
+               const colours = getComputedStyle(document.body);
+               window.printed = [colours.color, colours.backgroundColor];
+           })"""
+    )
+    tab.pdf(format="A4")
+    brightness = [sum(map(int, re.findall(r"\d+", c)[:3])) for c in tab.evaluate("printed")]
+    assert brightness[0] < 150
+    assert brightness[1] == 3 * 255
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.close()
+
+
+STOP = """() => {
+    const e = document.activeElement, box = e.getBoundingClientRect(), look = getComputedStyle(e);
+    return e === document.body ? null : {
+        name: e.outerHTML.slice(0, 120),
+        seen: box.right > 0 && box.left < innerWidth,
+        look: [look.outlineStyle, look.outlineWidth, look.boxShadow].join(' ')
+    };
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_focus_of_the_keyboard_is_seen_at_every_stop(open_tab, width):
+    tab, _, _ = open_tab(viewport={"width": width, "height": 844}, reduced_motion="reduce")
+    tab.goto(NOTEBOOK_PAGES[1].as_uri(), wait_until="load")
+    tab.wait_for_timeout(500)  # The theme adds its buttons.
+    stops = []
+    tab.keyboard.press("Tab")
+    while (stop := tab.evaluate(STOP)) and len(stops) < 300:
+        stops.append(stop)
+        tab.keyboard.press("Tab")
+    tab.close()
+    assert len(stops) > 20
+    assert not [stop["name"] for stop in stops if not stop["seen"]]
+    assert not [stop for stop in stops if re.match(r"none .* none$", stop["look"])]
+
+
 def test_the_site_is_small():
     sizes = {path: path.stat().st_size for path in SITE.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < 15e6

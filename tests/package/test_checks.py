@@ -19,6 +19,8 @@ from clr import CyclicalLearningRate, CyclicLR, CyclicPolicy, Experiment, checks
         (checks.count, 2000.0, 2000),
         (checks.count, np.int64(3), 3),
         (checks.flag, True, True),
+        (checks.path, "folder", "folder"),
+        (checks.path, None, None),
     ],
 )
 def test_what_is_right_is_returned_in_its_plain_type(check, value, expected):
@@ -53,6 +55,7 @@ def test_what_is_right_is_returned_in_its_plain_type(check, value, expected):
         (checks.count, math.inf, ValueError, "must be a whole number, at least 1. Received: .*inf"),
         (checks.count, 0, ValueError, "must be a whole number, at least 1. Received: argument=0"),
         (checks.flag, 1, TypeError, "must be a bool. Received: argument=1"),
+        (checks.path, 1, TypeError, "must be a path or None. Received: argument=1"),
     ],
 )
 def test_what_is_wrong_is_named_and_echoed(check, value, error, text):
