@@ -76,8 +76,6 @@ class CyclicLR(PolicyCallback):
             execution if `steps_per_execution > 1`.
         policy: The `clr.policies.CyclicPolicy` in force. With `cycles` it is a `WholeCyclesPolicy`,
             and `None` until the first epoch of a `fit` begins.
-        base_lr, max_lr, ...: The arguments, under their names. A new value holds from the next
-            batch on, and the cycle goes on; for a momentum it holds from the next epoch on.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -85,6 +83,9 @@ class CyclicLR(PolicyCallback):
             optimizer built on a `LearningRateSchedule`, or without a momentum that is to cycle, or
             a model with several optimizers, or `cycles` and data that do not say how many batches
             an epoch has; at an epoch's start, a rate that something else has set as well.
+
+    The arguments are attributes, too. Set one, and it holds from the next batch on, and the cycle
+    goes on; a bound of the momentum holds from the next epoch on.
 
     Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
     section 3; the callback of github.com/bckenstler/CLR.
@@ -158,7 +159,7 @@ class CyclicLR(PolicyCallback):
 
     @property
     def scale_fn(self) -> Callable[[Any], Any]:
-        """What the amplitude is multiplied with: `scale_fn` if it was given, or else the mode's."""
+        """What the amplitude is multiplied with: the function that was given, or the mode's."""
         shape = self._shape
         return shape.scale_fn or (lambda x: shape._scale(x, x, np, "float64"))
 
@@ -168,7 +169,7 @@ class CyclicLR(PolicyCallback):
 
     @property
     def scale_mode(self) -> str:
-        """What `scale_fn` is called with: the `"cycle"`'s number or the `"iterations"`."""
+        """What that function is called with: the `"cycle"`'s number or the `"iterations"`."""
         by_iteration = self._shape.scale_fn is None and self._shape.mode == "exp_range"
         return "iterations" if by_iteration else self._shape.scale_mode
 
@@ -268,7 +269,6 @@ class OneCycleLR(PolicyCallback):
         history: As `CyclicLR`'s.
         policy: The `clr.policies.OneCyclePolicy` in force. Without `total_steps` it is `None` until
             the first epoch of a `fit` begins.
-        max_lr, total_steps, ...: The arguments, as with `CyclicLR`.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -276,6 +276,8 @@ class OneCycleLR(PolicyCallback):
             `LearningRateSchedule`, or without a momentum that is to cycle, or a model with several
             optimizers, or no `total_steps` and data that do not say how many batches an epoch has;
             at an epoch's start, a rate that something else has set as well.
+
+    The arguments are attributes, too, as with `CyclicLR`.
 
     Sources: Smith and Topin, "Super-Convergence" (arXiv:1708.07120), section 2; the scheduler
     `torch.optim.lr_scheduler.OneCycleLR`, whose arguments these are.

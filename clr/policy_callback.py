@@ -29,7 +29,7 @@ def field(name: str) -> Any:
     def put(callback: "PolicyCallback", value: Any) -> None:
         callback._reshape(**{name: value})
 
-    return property(get, put, doc=f"`{name}`, as in the arguments.")
+    return property(get, put, doc="The argument of this name.")
 
 
 class _RatesAhead(NamedTuple):

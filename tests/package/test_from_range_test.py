@@ -26,8 +26,8 @@ def test_a_range_test_and_one_line_of_training():
     result = lr_range_test(model, x, y, batch_size=64, num_steps=60, start_lr=1e-5, verbose=0)
     before = model.evaluate(x, y, verbose=0)
     for cycle in (result.one_cycle(), result.cyclic_lr()):
-        model.fit(x, y, batch_size=64, epochs=4, callbacks=[cycle], verbose=0)
-        assert cycle.history["lr"] == cycle.policy.rate(np.arange(20)).tolist()
+        model.fit(x, y, batch_size=64, epochs=20, callbacks=[cycle], verbose=0)
+        assert cycle.history["lr"] == cycle.policy.rate(np.arange(100)).tolist()
         assert cycle.policy.max_lr == result.suggest().max_lr
     assert model.evaluate(x, y, verbose=0) < before / 10
 
