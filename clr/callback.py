@@ -123,7 +123,6 @@ class CyclicLR(PolicyCallback):
             max_momentum=max_momentum,
         )
         super().__init__(policy, cycles is not None, cycle_momentum)
-        self._refuse_idle_momenta()
         self._cycles = cycles
 
     def reset(
@@ -189,7 +188,7 @@ class CyclicLR(PolicyCallback):
     @property
     def trn_iterations(self) -> int:
         """How many batches were trained with this callback."""
-        return len(self.history["iterations"])
+        return self._trained
 
     def clr(self) -> float:
         """Returns the rate of the iteration that comes next."""
@@ -308,7 +307,6 @@ class OneCycleLR(PolicyCallback):
             max_momentum=max_momentum,
         )
         super().__init__(policy, total_steps is None, cycle_momentum)
-        self._refuse_idle_momenta()
 
     max_lr, total_steps, pct_start = field("max_lr"), field("total_steps"), field("pct_start")
     anneal_strategy, three_phase = field("anneal_strategy"), field("three_phase")

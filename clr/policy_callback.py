@@ -58,16 +58,20 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def __init__(self, shape: Any, spans_fit: bool, cycle_momentum: bool):
         super().__init__()
-        self.policy: Any
         self._shape, self._spans_fit = shape, spans_fit
-        self.policy = None if spans_fit else shape
+        self.policy: Any = None if spans_fit else shape
         self.cycle_momentum = checks.flag("cycle_momentum", cycle_momentum)
-        self.history: dict[str, list] = {"lr": [], "iterations": []}
-        if cycle_momentum:
-            self.history["momentum"] = []
+        self._refuse_idle_momenta()
+        self.history: dict[str, list] = {}
+        self._lists_in_history()
+        self._trained = 0  # Batches, with this callback.
         self._place = Place()
         self._reset_asked = False
         self._begin_training()
+
+    def _lists_in_history(self) -> None:
+        for name in ("lr", "iterations", *(["momentum"] if self.cycle_momentum else [])):
+            self.history.setdefault(name, [])
 
     def _refuse_idle_momenta(self) -> None:
         """Raises an error if bounds were given to a momentum that does not cycle."""
@@ -188,8 +192,9 @@ class PolicyCallback(keras.callbacks.Callback):
         self._begun += 1
         self._rate_set = self._ahead.rates[place]
         optimizers.set_rate(self.model, self._ahead.tensors[place])
+        self._trained += 1
         self.history["lr"].append(self._rate_set)
-        self.history["iterations"].append(len(self.history["iterations"]) + 1)
+        self.history["iterations"].append(self._trained)
         if self._momentum is not None:
             counter = self._place.counter
             updates = counter.updates_before(batch) - counter.skipped
@@ -250,6 +255,7 @@ class PolicyCallback(keras.callbacks.Callback):
         """Forgets a batch that was begun and not trained. Returns whether there was one."""
         unfinished = self._in_fit and self._begun > len(self._ended)
         if unfinished:
+            self._trained -= 1
             for values in self.history.values():
                 del values[-1:]
         self._begun = len(self._ended)
@@ -274,6 +280,7 @@ class PolicyCallback(keras.callbacks.Callback):
             self.on_epoch_begin(0)
         if not self._ahead.batches:
             self._refuse_another_hand()
+            self._lists_in_history()  # Scripts set `history = {}` to begin a new one.
         counter = self._place.counter
         if counter.each_batch or batch <= self._last_batch:
             counter.read(self.model.optimizer, batch)
@@ -328,9 +335,10 @@ class PolicyCallback(keras.callbacks.Callback):
             length = f"{'epochs' if epochs is None else epochs} * batches per epoch" + (
                 f" / {each}" if each > 1 else ""
             )
+            unknown = "have no batch" if steps == 0 else "do not say how many batches an epoch has"
             raise ValueError(
-                f"{self._ask_for_length(length)}. Or pass steps_per_epoch to fit. These data do "
-                f"not say how many batches an epoch has. Received: epochs={epochs}, steps={steps}"
+                f"{self._ask_for_length(length)}. Or pass steps_per_epoch to fit. These data "
+                f"{unknown}. Received: epochs={epochs}, steps={steps}"
             )
 
     def _ask_for_length(self, length: str) -> str:

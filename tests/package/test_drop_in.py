@@ -88,6 +88,19 @@ def test_a_place_in_the_cycle_can_be_set_before_and_after_a_fit():
     assert cycle.history["lr"][STEPS:] == rates[:STEPS].tolist()
 
 
+def test_a_history_that_is_emptied_begins_anew_and_its_numbers_go_on():
+    cycle, model = CyclicLR(**CYCLE, cycle_momentum=True), compiled()
+    fit(model, cycle)
+    cycle.history = {}
+    fit(model, cycle)
+    assert {name: len(values) for name, values in cycle.history.items()} == {
+        "lr": STEPS,
+        "iterations": STEPS,
+        "momentum": STEPS,
+    }
+    assert cycle.history["iterations"][0] == STEPS + 1 and cycle.trn_iterations == 2 * STEPS
+
+
 @pytest.mark.parametrize(
     "name, value, error",
     [
