@@ -64,9 +64,8 @@ class PolicyCallback(keras.callbacks.Callback):
         self._refuse_idle_momenta()
         self.history: dict[str, list] = {}
         self._lists_in_history()
-        self._trained = 0  # Batches, with this callback.
+        self._trained, self._reset_asked = 0, False
         self._place = Place()
-        self._reset_asked = False
         self._begin_training()
 
     def _lists_in_history(self) -> None:
