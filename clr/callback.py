@@ -158,7 +158,7 @@ class CyclicLR(PolicyCallback):
 
     @property
     def scale_fn(self) -> Callable[[Any], Any]:
-        """What the amplitude is multiplied with: the function that was given, or the mode's."""
+        """The function that the amplitude is multiplied with, one of your own or the mode's."""
         shape = self._shape
         return shape.scale_fn or (lambda x: shape._scale(x, x, np, "float64"))
 
@@ -168,7 +168,7 @@ class CyclicLR(PolicyCallback):
 
     @property
     def scale_mode(self) -> str:
-        """What that function is called with: the `"cycle"`'s number or the `"iterations"`."""
+        """Whether that function is called with the `"cycle"`'s number or the `"iterations"`."""
         by_iteration = self._shape.scale_fn is None and self._shape.mode == "exp_range"
         return "iterations" if by_iteration else self._shape.scale_mode
 
