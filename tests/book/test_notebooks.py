@@ -84,7 +84,7 @@ def test_in_a_clone_a_notebook_uses_the_clone_whatever_is_installed(tmp_path, be
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [str((tmp_path if beside else ROOT) / "clr" / "__init__.py")]
+    assert done.stdout.splitlines() == [str((tmp_path if beside else ROOT) / "clr" / "__init__.py")]
 
 
 def test_it_has_one_cell_of_parameters_with_the_profile(notebook):
