@@ -43,7 +43,7 @@ class Counter:
             each_batch: Whether to read the optimizer before each batch in any case.
         """
         kind = type(optimizers.inner(model.optimizer))
-        known = optimizers.is_keras(model.train_step) and optimizers.is_keras(kind)
+        known = optimizers.is_keras(kind) and not optimizers.has_own_step(model)
         self.each_batch = each_batch or not (in_fit and known)
         self.batches_an_update = optimizers.batches_an_update(model.optimizer)
         self._scale = None

@@ -52,7 +52,7 @@ def require_one(model: keras.Model, needed_by: str) -> None:
     Raises:
         ValueError: The model has further optimizers, and a `train_step` that may use them.
     """
-    if is_keras(model.train_step):
+    if not has_own_step(model):
         return
     known = (model.optimizer, inner(model.optimizer))
     others = [
@@ -77,6 +77,11 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         return list(value.values())
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def has_own_step(model: keras.Model) -> bool:
+    """Tells whether the model trains by a `train_step` of its own, in place of Keras's."""
+    return not is_keras(model.train_step)
 
 
 def is_keras(function: Any) -> bool:
@@ -152,9 +157,14 @@ def set_batches(optimizer: Any, value: int) -> None:
     inner(optimizer)._iterations.assign(value)
 
 
+def scales_loss(optimizer: Any) -> bool:
+    """Tells whether the optimizer scales the loss, and may skip updates for it."""
+    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+
 def loss_scale(optimizer: Any) -> float | None:
     """Returns what the loss is multiplied by in half precision, or `None` if it is not."""
-    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+    if not scales_loss(optimizer):
         return None
     if not optimizer.built:
         return float(optimizer.initial_scale)

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import keras
-
+from clr import optimizers
 from clr.counting import Counter
 
 
@@ -84,7 +83,7 @@ class Place:
         elif spans_fit or (epoch > 0 and self.updates <= self._met_at):
             began = self.batches - passed if steps else 0
             # Where loss scaling has skipped updates, the optimizer has counted too few.
-            scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+            scaled = optimizers.scales_loss(self.optimizer)
             self.origin = (began if scaled and self.updates else max(0, began)) // each
         # Else it began where this `fit` does: BackupAndRestore may have put back a later state.
         self.origin_is_known = True

@@ -141,8 +141,8 @@ class PolicyCallback(keras.callbacks.Callback):
         self._begin_training(in_fit=self._told("verbose") is not None)
         self._in_training = True
         # A cycled momentum goes by the optimizer's count. Read each time, history is right then.
-        loss_scaled = isinstance(self._place.optimizer, keras.optimizers.LossScaleOptimizer)
-        self._place.counter.begin(self.model, self._in_fit, self.cycle_momentum and loss_scaled)
+        each_batch = self.cycle_momentum and optimizers.scales_loss(self._place.optimizer)
+        self._place.counter.begin(self.model, self._in_fit, each_batch)
         if self._spans_fit:
             self.policy = None  # The first epoch's number is still missing.
             self._require_steps()
@@ -237,13 +237,11 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _iterations(self) -> int:
         """Returns the policy's iteration that comes next."""
-        met = self._place.optimizer is not None
-        return self._place.iterations(self.model.optimizer if met else None)
+        return self._place.iterations(getattr(self.model, "optimizer", None))
 
     def _move_to(self, iteration: int) -> None:
         """Lets the policy's iteration that comes next be this one."""
-        met = self._place.optimizer is not None
-        self._place.move_to(self.model.optimizer if met else None, iteration)
+        self._place.move_to(getattr(self.model, "optimizer", None), iteration)
         self._ahead = _RatesAhead()
 
     def _told(self, name: str) -> Any:

@@ -51,8 +51,7 @@ def _is_traced(model: keras.Model) -> bool:
 
     On other backends `fit` calls the model, and can't train one that can't be called.
     """
-    own = not optimizers.is_keras(type(model).train_step)
-    return own and keras.backend.backend() == "tensorflow"
+    return optimizers.has_own_step(model) and keras.backend.backend() == "tensorflow"
 
 
 def _trace(model: keras.Model, data: Any, class_weight: Any) -> None:

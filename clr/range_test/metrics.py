@@ -24,7 +24,7 @@ def accuracy_in(model: keras.Model, logs: Iterable[str]) -> str | None:
     """
     names = [name for name in logs if "loss" not in name.lower()]
     metrics = [m.name for m in _all(model.metrics) if _is_accuracy(m)]
-    own = not all(map(optimizers.is_keras, (type(model).train_step, type(model).compute_metrics)))
+    own = optimizers.has_own_step(model) or not optimizers.is_keras(type(model).compute_metrics)
     for name in names:
         # With several outputs, the output's name comes before the metric's.
         if any(name == metric or name.endswith(f"_{metric}") for metric in metrics):

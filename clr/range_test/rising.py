@@ -359,7 +359,7 @@ class _Rise(keras.callbacks.Callback):
             )
         except Exception as error:
             kind = type(self.model)
-            own = not optimizers.is_keras(kind.train_step) and optimizers.is_keras(kind.test_step)
+            own = optimizers.has_own_step(self.model) and optimizers.is_keras(kind.test_step)
             if not own or isinstance(error, _Endless):
                 raise
             raise ValueError(

@@ -166,7 +166,7 @@ def _check_targets(model: keras.Model, x: Any, y: Any) -> None:
     Raises:
         ValueError: They were.
     """
-    if y is not None or not is_arrays(x) or not optimizers.is_keras(type(model).train_step):
+    if y is not None or not is_arrays(x) or optimizers.has_own_step(model):
         return
     inputs = getattr(model, "inputs", None)
     together = isinstance(x, (tuple, list)) and all(hasattr(part, "shape") for part in x)

@@ -165,7 +165,7 @@ def trials_around(
         try:
             losses = {0.0: judged()} | climb(loss_of, centre, ceiling, most or MOST)
         except Exception:
-            if optimizers.is_keras(type(model).train_step):
+            if not optimizers.has_own_step(model):
                 raise
             return None  # Its `train_step` takes what its `test_step` does not, or the reverse.
     return [(lr, loss if math.isfinite(loss) else None) for lr, loss in losses.items()]
@@ -175,7 +175,7 @@ def _is_judged(model: keras.Model) -> bool:
     """Tells whether `evaluate` returns the loss that the model is trained with."""
     kind = type(model)
     return (
-        optimizers.is_keras(kind.train_step)
+        not optimizers.has_own_step(model)
         or not optimizers.is_keras(kind.test_step)
         or model.loss is not None
     )
