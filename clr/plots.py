@@ -1,6 +1,7 @@
 """Figures. Each takes `ax=None`, draws into those Axes or new ones, and returns them."""
 
 import io
+import sys
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -12,9 +13,10 @@ from clr.policies import CyclicPolicy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK = "#777777"  # Reads on white and on black, so that one figure serves light and dark pages.
+INK = "#6a6a6a"  # On a white page. The book's style sheet inverts figures on a dark one.
 STYLE: Any = {
-    "figure.figsize": (7.2, 3.6),
+    # So wide that 10 points are 9 pixels on a telephone's screen.
+    "figure.figsize": (5, 3.2),
     "figure.dpi": 110,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
@@ -36,19 +38,17 @@ STYLE: Any = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-}
-
-SIGNS = {  # Of the rates that "edge" reads: name, marker, colour.
-    "plateau": ("plateau ends", ">", "C5"),
-    "reach": ("9/10 down", "s", "C4"),
-    "low": ("lowest", "v", "C3"),
-    "edge": ("begins to rise", "X", "C1"),
+    "svg.hashsalt": "clr",  # The same figure is the same file.
 }
 
 
 def use_style() -> None:
-    """Makes the book's style matplotlib's default: transparent, legible on light and dark."""
+    """Makes the book's style matplotlib's default: transparent, and in a notebook sharp (SVG)."""
     plt.rcParams.update(STYLE)
+    if "ipykernel" in sys.modules:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def policy(
@@ -116,77 +116,73 @@ def training(run: Any, ax: "Axes | None" = None) -> "Axes":
 def range_test(result: Any, ax: "Axes | None" = None) -> "Axes":
     """Draws a range test's loss over the rate: of each batch (faint), and averaged without a lag.
 
-    A band shows the bounds that `suggest` returns. Signs on the average show the rates that
-    `"edge"` reads them from, as far as the curve has them: the plateau's end, nine tenths of the
-    descent, the lowest point, and the edge, where the loss begins to rise. A small dot shows the
-    `max_lr` of each other reading. The last point is left out.
+    A band shows the bounds that `suggest` returns. Words name what `"edge"` reads, as far as the
+    curve has it: the plateau, the descent, and the edge, where the loss begins to rise. The last
+    point is left out.
 
     Args:
         result: A `RangeTest`.
         ax: Axes to draw into. Defaults to new ones.
     """
-    ax = _axes(ax, height=1.25)
+    ax = _axes(ax, height=1.15)
     losses = result.losses[:-1]
-    columns: list[list[Any]] = [ax.plot(result.lrs[:-1], losses, "C0", alpha=0.3, label="batch")]
+    ax.plot(result.lrs[:-1], losses, "C0", alpha=0.3, label="batch")
     if sum(lr > 0 for lr in result.lrs[:-1]) > 1:
         lrs, average = result.averaged
-        columns[0] += ax.plot(lrs, average, "C0", label="average")
-        columns = _readings(result, ax, columns[0])
+        ax.plot(lrs, average, "C0", label="average")
         # Not to the batches' top: one batch of a diverging net would flatten all the rest.
         top = max(average.max(), *losses[: len(losses) // 10])
         ax.set_ylim(top=top + (0.1 * np.ptp(average) or 1.0))
         if average.min() >= 0:
             ax.set_ylim(bottom=max(0, ax.get_ylim()[0]))  # The margin would go below.
+        _readings(result, ax)
     ax.set(
         xlabel="learning rate",
         ylabel="validation loss" if result.config["validation_every"] else "loss",
         xscale="log" if result.config["schedule"] == "exponential" else "linear",
     )
-    _legend_below(ax, [column for column in columns if column])
+    _legend_below(ax)
     return ax
 
 
-def _readings(result: Any, ax: "Axes", curves: list[Any]) -> list[list[Any]]:
-    """Draws what was read off a range test, and returns the legend's three columns."""
+def _readings(result: Any, ax: "Axes") -> None:
+    """Draws what was read off a range test: the suggested band, and words along the curve."""
     lrs, average = result.averaged
-
-    def sign(lr: float, marker: str, label: str, **options: Any) -> Any:
-        height = np.interp(np.log(lr), np.log(lrs), average)
-        label = f"{label} {lr:.1e}"
-        return ax.plot(lr, height, marker, linestyle="none", label=label, **options)[0]
-
     found = result.suggestions()
     default = found.get(result.default_method)
     if default is not None:
         label = f"{default.method}: {default.base_lr:.1e} to {default.max_lr:.1e}"
-        curves += [ax.axvspan(*default, color="C2", alpha=0.18, linewidth=0, label=label)]
+        ax.axvspan(*default, color="C2", alpha=0.18, linewidth=0, label=label)
     marks = found["edge"].marks if "edge" in found else {}
-    signs = [
-        sign(marks[name], marker, label, color=colour, markersize=8, zorder=4)
-        for name, (label, marker, colour) in SIGNS.items()
-        if name in marks
-    ]
-    dots = [
-        sign(suggestion.max_lr, ".", name, color=INK, markersize=7, zorder=3)
-        for name, suggestion in found.items()
-        if suggestion is not default
-    ]
-    return [curves, signs, dots]
+
+    def name(word: str, lr: float, x: int, y: int, **options: Any) -> None:
+        """Writes a word beside the curve, so many points from where it has this rate."""
+        height = np.interp(np.log(lr), np.log(lrs), average)
+        ax.annotate(
+            word, (lr, height), (x, y), textcoords="offset points", color=INK, zorder=4, **options
+        )
+
+    if "plateau" in marks:
+        name("plateau", np.sqrt(lrs[0] * marks["plateau"]), 0, 5, ha="center")
+        if "low" in marks:
+            half = np.sqrt(marks["plateau"] * marks["low"])
+            name("descent", half, -6, -6, ha="right", va="top")
+    if "edge" in marks:
+        height = np.interp(np.log(marks["edge"]), np.log(lrs), average)
+        ax.plot(marks["edge"], height, "C1X", markersize=8, zorder=4)
+        name("edge", marks["edge"], -7, 4, ha="right")
 
 
-def _legend_below(ax: "Axes", columns: list[list[Any]]) -> None:
-    """Draws a legend below the axes, where it covers nothing, one column for each list."""
-    rows = max(map(len, columns))
-    nothing = plt.Line2D([], [], linestyle="none", label=" ")
-    handles = [h for column in columns for h in column + [nothing] * (rows - len(column))]
+def _legend_below(ax: "Axes") -> None:
+    """Draws a legend in one row below the axes, where it covers nothing."""
     below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)  # Inches: the axis's labels.
     ax.legend(
-        handles=handles,
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=ax.transAxes + below,
-        ncols=len(columns),
-        fontsize=9,
+        ncols=3,
+        columnspacing=1.2,
+        handlelength=1.4,
         borderaxespad=0,
     )
 

@@ -1,7 +1,7 @@
 """Draws the pictures that are committed, from the code that they illustrate.
 
-In `book/_static`: `waves.svg` and `policies.svg` are the landing page's, `card.png` is what a link
-to the book shows elsewhere, and `own_model.svg` is the README's, drawn by running its own example.
+In `book/_static`: `waves.svg` is the landing page's, `card.png` is what a link to the book shows
+elsewhere, and `own_model.svg` is the README's, drawn by running its own example.
 """
 
 import io
@@ -13,7 +13,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from clr import CyclicPolicy, Run, plots, recorded
+from clr import Run, plots, recorded
 from clr.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,21 +27,6 @@ MOTION = """<style>
 @keyframes draw { from { clip-path: inset(0 100% 0 0); } to { clip-path: inset(0); } }
 </style>
 """
-
-
-def policies() -> None:
-    """Draws the three policies of the tutorial."""
-    # Few words and large ones: the picture is read on telephones too.
-    figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.2), sharey=True, layout="constrained")
-    for number, (mode, ax) in enumerate(
-        zip(("triangular", "triangular2", "exp_range"), panels, strict=True)
-    ):
-        policy = CyclicPolicy(base_lr=0.001, max_lr=0.006, step_size=2000, mode=mode, gamma=0.9999)
-        plots.policy(policy, ax=ax, color=f"C{number}", linewidth=2.4)
-        ax.set(xlabel="", ylabel="", xticks=[])
-        ax.set_title(mode, fontsize=14)
-        ax.set_yticks([policy.base_lr, policy.max_lr], ["base_lr", "max_lr"], fontsize=13)
-    save(figure, "policies.svg")
 
 
 def waves() -> None:
@@ -99,7 +84,7 @@ def own_model() -> None:
     keras.utils.set_random_seed(0)
     exec(example((ROOT / "README.md").read_text(encoding="utf-8")), {})
     figure = plt.gcf()
-    figure.set_size_inches(7.2, 4.4)
+    figure.set_size_inches(6, 3.6)
     save(figure, "own_model.svg")
 
 
@@ -121,7 +106,6 @@ def main() -> None:
     matplotlib.use("agg")
     plots.use_style()
     plt.rcParams["svg.hashsalt"] = "clr"
-    policies()
     waves()
     card()
     own_model()

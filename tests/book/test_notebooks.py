@@ -130,7 +130,7 @@ def test_nothing_of_the_execution_is_left_but_outputs(notebook):
 
 def test_its_figures_have_alternative_text_and_a_caption(notebook):
     for cell in code(notebook):
-        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+        if any("image/svg+xml" in output.get("data", {}) for output in cell.outputs):
             rendering = cell.metadata.get("mystnb", {})
             assert rendering.get("image", {}).get("alt"), cell.source
             assert rendering.get("figure", {}).get("caption"), cell.source
