@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from clr import checks, optimizers
+from clr.progress import Bar, Clock
 from clr.range_test.batches import ended_after, first, is_arrays, one_batch, passes, rewinds
 from clr.range_test.building import build, is_built
 from clr.range_test.curve import SKIP_FIRST, Average, beta_per_point
@@ -118,7 +119,8 @@ def lr_range_test(
             Each has half as many steps as the test. 0 for none. Defaults to 6, where the data
             can be passed through more than once and are enough to hold some back; batches of a
             `tf.data.Dataset` are kept in memory meanwhile.
-        verbose: 1 for a progress bar (default), 2 for one line at the end, 0 for nothing.
+        verbose: 1 for one line at the end and, on a terminal and in an open notebook, a bar until
+            then (default), 2 for the line alone, 0 for nothing.
         loss: The name of the loss in what the model reports, where it has a `train_step` of its own
             that calls it `"contrastive_loss"`, say, or where you want the curve of one output.
             Validation data and trials are judged by the same name. Defaults to `"loss"`.
@@ -180,13 +182,15 @@ def lr_range_test(
             some = ((b for b in [batch]), None, None)
         if not built:
             build(model, batch, some, class_weight)
-    rise = _Rise(settings, validation_data, verbose)
+    clock, bar = Clock(), Bar(verbose == 1)
+    rise = _Rise(settings, validation_data, bar)
     shuffles = is_arrays(data) or isinstance(data, keras.utils.PyDataset)
     with (
         random_states_kept(),
         model_kept(model),
         warnings.catch_warnings(),
         ended_after(data) as batches,
+        bar,
     ):
         # Running out of data is no accident here, and `stopped` tells it.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
@@ -222,7 +226,12 @@ def lr_range_test(
             steps=len(rise.rates),
             most=settings.trials,
             loss=settings.loss,
+            bar=bar,
         )
+    if verbose:
+        tried = len(result.trials or [()]) - 1  # The first is the loss before any training.
+        made = f"{rise.step} of {len(rise.rates)} steps ({rise.stopped})"
+        print(f"Range test: {made}, {tried} trials, {clock}", flush=True)
     return result
 
 
@@ -237,9 +246,9 @@ def _makes_anew(x: Any, data: Any) -> bool:
 class _Rise(keras.callbacks.Callback):
     """Sets each batch's rate, records its loss, and stops the training when enough is seen."""
 
-    def __init__(self, settings: Settings, validation_data: Any, verbose: int):
+    def __init__(self, settings: Settings, validation_data: Any, bar: Bar):
         super().__init__()
-        self.settings, self.validation_data, self.verbose = settings, validation_data, verbose
+        self.settings, self.validation_data, self.bar = settings, validation_data, bar
         self.every, self.metric = settings.validation_every, settings.metric
         self.average = Average(beta_per_point(settings.beta, self.every or 1))
         self.best = math.inf
@@ -256,9 +265,7 @@ class _Rise(keras.callbacks.Callback):
         self.rates = space(self.settings.start_lr, self.settings.end_lr, steps).tolist()
         self.set_rate = setter(self.model, self.rates)
         self.reset_metrics = resetter(self.model)
-        self.progress = keras.utils.Progbar(
-            len(self.rates), verbose=self.verbose, stateful_metrics=["loss", "learning_rate"]
-        )
+        self.bar.begin("range test", steps)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.steps_before = self.step
@@ -281,12 +288,9 @@ class _Rise(keras.callbacks.Callback):
             self.stopped = "loss not finite"
         elif not self.every or self.step % self.every == 0:
             self._record(rate, self._validate() if self.every else logs)
-        stop = self.stopped != "data ended"
-        if stop:
+        if self.stopped != "data ended":
             self.model.stop_training = True
-        if self.verbose:
-            shown = [("loss", loss), ("learning_rate", rate)]
-            self.progress.update(self.step, shown, finalize=stop)
+        self.bar.update(self.step, f"loss {loss:.4g}, rate {rate:.1e}")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.step == self.steps_before:  # Data that can be passed through only once.

@@ -11,6 +11,7 @@ import numpy as np
 
 from clr import optimizers
 from clr.callback import OneCycleLR
+from clr.progress import Bar, Batches
 from clr.range_test.batches import is_arrays
 from clr.range_test.undoing import model_kept, random_states_kept
 
@@ -113,6 +114,7 @@ def trials_around(
     steps: int,
     most: int | None,
     loss: str = "loss",
+    bar: Bar,
 ) -> list[tuple[float, float | None]] | None:
     """Trains from the beginning with one cycle up to each of a few rates, and puts the model back.
 
@@ -125,6 +127,7 @@ def trials_around(
         steps: Steps of the range test.
         most: How many rates to try at most. `None` for the default.
         loss: The name under which `evaluate` returns the loss.
+        bar: Shows the batches of each trial.
 
     Returns:
         The rates, and the loss on the batches held back, `None` where it is not finite; the first
@@ -137,7 +140,7 @@ def trials_around(
         or steps // optimizers.batches_an_update(model.optimizer) < FEWEST_UPDATES
     ):
         return None
-    with random_states_kept(), model_kept(model) as put_back, warnings.catch_warnings():
+    with random_states_kept(), model_kept(model) as put_back, warnings.catch_warnings(), bar:
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         x, y, sample_weight = data
         split = Split(x() if callable(x) else x, y, sample_weight, batch_size or 32, steps)
@@ -148,13 +151,17 @@ def trials_around(
             found = model.evaluate(split.held_back(), return_dict=True, verbose=0)[loss]
             return float(found) if math.isfinite(found) else math.inf
 
+        most = most or MOST
+        numbers = itertools.count(1)
+
         def loss_of(max_lr: float) -> float:
             put_back()
+            work = f"trial {next(numbers)} of at most {most}, up to {max_lr:.1e}"
             model.fit(
                 split.to_train_on(),
                 class_weight=class_weight,
                 shuffle=False,
-                callbacks=[OneCycleLR(max_lr, cycle_momentum=False)],
+                callbacks=[OneCycleLR(max_lr, cycle_momentum=False), Batches(bar, work)],
                 verbose=0,
             )
             return judged()
@@ -163,7 +170,7 @@ def trials_around(
         default = optimizers.default_rate(model.optimizer)
         ceiling = math.inf if default is None else 10 * default
         try:
-            losses = {0.0: judged()} | climb(loss_of, centre, ceiling, most or MOST)
+            losses = {0.0: judged()} | climb(loss_of, centre, ceiling, most)
         except Exception:
             if not optimizers.has_own_step(model):
                 raise

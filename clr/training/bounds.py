@@ -8,6 +8,7 @@ import keras
 
 from clr import checks
 from clr.datasets import Batches
+from clr.progress import is_watched
 from clr.range_test import RangeTest, lr_range_test
 from clr.training.experiment import WITHOUT_MIN_LR, Experiment
 
@@ -64,7 +65,9 @@ class FoundBounds:
         return cls(**{**values, "range_test": RangeTest.from_dict(values.get("range_test", {}))})
 
 
-def find(experiment: Experiment, model: keras.Model, batches: Batches) -> FoundBounds:
+def find(
+    experiment: Experiment, model: keras.Model, batches: Batches, verbose: bool = False
+) -> FoundBounds:
     """Makes a range test and returns what it suggests for an experiment's bounds.
 
     The test takes the batches of the training run's first epoch, again and again if it is longer,
@@ -74,6 +77,7 @@ def find(experiment: Experiment, model: keras.Model, batches: Batches) -> FoundB
         experiment: What to train, with `max_lr="auto"`.
         model: Its network, compiled with a fixed rate.
         batches: Its batches.
+        verbose: Whether to show how far the test is, where somebody watches.
 
     Raises:
         ValueError: The test has no answer, or `min_lr` is above the `max_lr` that it found.
@@ -82,7 +86,11 @@ def find(experiment: Experiment, model: keras.Model, batches: Batches) -> FoundB
         UserWarning: What the suggestion warns of.
     """
     result = lr_range_test(
-        model, batches, batch_size=experiment.batch_size, shuffle=False, verbose=0
+        model,
+        batches,
+        batch_size=experiment.batch_size,
+        shuffle=False,
+        verbose=int(verbose and is_watched()),
     )
     try:
         suggestion = result.suggest()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 from clr import datasets, optimizers
 from clr.models import MiniGoogLeNet
 from clr.momentum import cycle_momentum
+from clr.progress import Bar
 from clr.schedule import CyclicalLearningRate, PolicySchedule
 from clr.snapshots import Snapshots
 from clr.training import bounds, machine
 from clr.training.bounds import FoundBounds
 from clr.training.checkpoints import Checkpoints
 from clr.training.experiment import OPTIMIZERS, Experiment, Rate, is_auto
+from clr.training.progress import Progress, plain
 from clr.training.run import Run
 
 AT_ONCE = 256  # Images evaluated in one step.
@@ -100,7 +102,8 @@ def train(
         experiment: What to train.
         data: The data to train on. Defaults to what `experiment.dataset` names. The run's own
             `experiment.dataset` is the name of what it was trained on.
-        verbose: Whether to print a line after each epoch. Defaults to `True`.
+        verbose: Whether to print a line after each epoch and, on a terminal and in an open
+            notebook, to show the batches done and the time left. Defaults to `True`.
         run_dir: Folder for checkpoints. Defaults to none.
         callbacks: Keras callbacks of your own. Each is called before the checkpoint is written.
             None can set the rate: the compiled step computes it, and where it is constant, another
@@ -162,7 +165,7 @@ def train(
     evaluated = time.perf_counter() - clock
     return Run(
         experiment=asked,
-        history={_plain(name): values for name, values in history.items()},
+        history={plain(name): values for name, values in history.items()},
         iterations_per_epoch=iterations,
         **report,
         parameters=network.count_params(),
@@ -190,7 +193,7 @@ def _find(
     found, whence = checkpoints and checkpoints.bounds_before(), ", from the checkpoint"
     if found is None:
         # A model of its own: the test sets the rate, and the training run's has a schedule.
-        found = bounds.find(experiment, _build(experiment, data, 1.0), batches)
+        found = bounds.find(experiment, _build(experiment, data, 1.0), batches, verbose)
         whence = ""
     if checkpoints:
         checkpoints.bounds = found
@@ -212,18 +215,19 @@ def _fit(
     done = checkpoints.resume(model) if checkpoints else 0
     if verbose and done:
         print(f"going on after epoch {done} of {experiment.num_epochs}", flush=True)
-    last = [_Progress(experiment.num_epochs)] if verbose else []
     clock = time.perf_counter()
-    history = model.fit(
-        batches,
-        epochs=experiment.num_epochs,
-        initial_epoch=done,
-        shuffle=False,
-        validation_data=(data.x_test, data.y_test),
-        validation_batch_size=AT_ONCE,
-        callbacks=[*callbacks, *last, *([checkpoints] if checkpoints else [])],
-        verbose=0,
-    ).history
+    with Bar(verbose) as bar:
+        last = [Progress(experiment.num_epochs, bar)] if verbose else []
+        history = model.fit(
+            batches,
+            epochs=experiment.num_epochs,
+            initial_epoch=done,
+            shuffle=False,
+            validation_data=(data.x_test, data.y_test),
+            validation_batch_size=AT_ONCE,
+            callbacks=[*callbacks, *last, *([checkpoints] if checkpoints else [])],
+            verbose=0,
+        ).history
     if checkpoints:
         return checkpoints.history, checkpoints.seconds
     return history, time.perf_counter() - clock
@@ -238,11 +242,6 @@ def _require_rate(model: keras.Model, rate: float) -> None:
             "the run says so. For a cyclical rate choose another clr_method. "
             f"Received: callbacks that set learning_rate={found:g}, where max_lr={rate:g}"
         )
-
-
-def _plain(metric: str) -> str:
-    """Returns a metric's name as it is where there are more than two classes."""
-    return metric.replace("categorical_", "")
 
 
 def _ensemble(data: datasets.Dataset, snapshots: Snapshots) -> dict[str, Any] | None:
@@ -280,30 +279,6 @@ def _report(data: datasets.Dataset, predicted: np.ndarray) -> dict[str, Any]:
         "report": {**report, "accuracy": float((true == predicted).mean())},
         "confusion": confusion_matrix(true, predicted, labels=labels).tolist(),
     }
-
-
-class _Progress(keras.callbacks.Callback):
-    """One line an epoch, with the time left: no control characters, fit for a stored notebook."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self.epochs = epochs
-        self.started = 0.0
-        self.seen = 0
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self.started, self.seen = time.perf_counter(), 0
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.seen += 1
-        elapsed = time.perf_counter() - self.started
-        left = elapsed / self.seen * (self.epochs - epoch - 1)
-        values = "  ".join(f"{_plain(name)} {value:.4g}" for name, value in (logs or {}).items())
-        print(
-            f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {values}  "
-            f"{timedelta(seconds=round(left))} left",
-            flush=True,
-        )
 
 
 @contextmanager

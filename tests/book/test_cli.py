@@ -15,6 +15,8 @@ from clr import Experiment, Run
 from clr.__main__ import main, parser
 from clr.range_test import RangeTest, settings
 
+NO_GPU = pytest.mark.filterwarnings("ignore:The .* profile is made for a GPU")
+
 
 def test_train_writes_the_run_and_both_plots(tmp_path):
     output = tmp_path / "new" / "output"
@@ -144,6 +146,7 @@ def test_options_have_their_fields_types():
         "--width nan",
     ],
 )
+@NO_GPU
 def test_bad_option_exits_2_and_is_named(line, capsys, tmp_path):
     output = tmp_path / "output"
     try:
@@ -169,6 +172,7 @@ def test_bad_option_exits_2_and_is_named(line, capsys, tmp_path):
         "--augment false --crop yes",
     ],
 )
+@NO_GPU
 def test_an_option_without_an_effect_exits_2_and_is_named(line, capsys, tmp_path):
     output = tmp_path / "output"
     assert main(["train", "--output", str(output), *line.split()]) == 2

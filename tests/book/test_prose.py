@@ -77,7 +77,12 @@ def test_the_readme_can_be_read_elsewhere_and_its_links_lead_to_what_is_here():
                 assert any(source.exists() for source in sources), address
 
 
-@pytest.mark.filterwarnings("ignore:Training will stop in mid-cycle")
+@pytest.mark.filterwarnings(
+    "ignore:Training will stop in mid-cycle",
+    "ignore:The loss never rises again",  # In a test this short.
+    "ignore:Your input ran out of data",
+    "ignore:`shuffle=True` was passed",
+)
 def test_the_answers_code_runs(tmp_path, monkeypatch):
     page = ROOT / "book" / "faq.md"
     found = blocks(page)

@@ -84,6 +84,7 @@ def test_elsewhere_no_download_is_offered():
     runtime.offer_download(None)  # Would fail on importing google.colab.
 
 
+@pytest.mark.filterwarnings("ignore:.*snapshot-001.npz is of a later cycle")
 def test_the_chapter_goes_on_from_its_checkpoint(tmp_path, capsys):
     first = run_the_chapter(RUN_DIR=str(tmp_path), **HERE)
     assert "going on" not in capsys.readouterr().out

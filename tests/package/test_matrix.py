@@ -197,7 +197,7 @@ def test_data_of_unknown_length_are_trained_on_with_the_same_rates(by):
     x, y = data(steps)
     model, callbacks = made(by, steps)
     batches = ((x[i : i + 1], y[i : i + 1]) for i in range(steps))
-    model.fit(batches, verbose=0, callbacks=callbacks)
+    model.fit(batches, shuffle=False, verbose=0, callbacks=callbacks)
     check(model, RATES[:steps])
     for cycle in callbacks:
         assert cycle.history["lr"] == RATES[:steps].tolist()
@@ -219,6 +219,7 @@ def test_sparse_gradients_of_an_embedding_take_the_rate(by):
 
 
 @BOTH
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")  # JAX has none.
 def test_layers_of_other_types_take_the_same_rate(by):
     rate = CyclicalLearningRate(**CYCLE) if by == "schedule" else 0.5
     inputs = keras.Input((STEPS,))
@@ -426,6 +427,7 @@ class ScaledStep(OwnStep):
         return {"loss": loss}
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # As it must.
 @pytest.mark.parametrize("momentum", [False, True])
 @pytest.mark.parametrize("own_step", [False, pytest.param(True, marks=needs_tensorflow)])
 def test_updates_that_loss_scaling_skips_use_no_rate_twice(own_step, momentum):
@@ -467,7 +469,7 @@ def test_data_of_unknown_length_end_their_epochs_in_the_right_place(options, own
     optimizer = keras.optimizers.SGD(0.5)
     model, callbacks = own(optimizer, **options) if own_step else made("callback", **options)
     batches = tf.data.Dataset.from_tensor_slices(data()).batch(1).filter(lambda x, y: True)
-    logs = model.fit(batches, epochs=3, verbose=0, callbacks=callbacks).history
+    logs = model.fit(batches, epochs=3, shuffle=False, verbose=0, callbacks=callbacks).history
     firsts = np.arange(STEPS) // options.get("steps_per_execution", 1)
     firsts *= options.get("steps_per_execution", 1)
     expected = RATES[STEPS * np.arange(3)[:, None] + firsts]

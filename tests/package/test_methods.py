@@ -54,7 +54,6 @@ class Seen(keras.optimizers.SGD):
         super().apply(grads, trainable_variables)
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_update_of_a_training_has_the_methods_rate(method, eager, monkeypatch):
     monkeypatch.setattr(keras.optimizers, "SGD", Seen)
@@ -65,7 +64,6 @@ def test_every_update_of_a_training_has_the_methods_rate(method, eager, monkeypa
     np.testing.assert_allclose(run.history["learning_rate"], run.rates()[1::2], rtol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_is_the_one_that_was_named(optimizer, eager, monkeypatch):
     made = []

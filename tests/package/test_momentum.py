@@ -139,7 +139,8 @@ def test_under_gradient_accumulation_the_momentum_belongs_to_the_update():
 
     expected = [POLICY.momentum(i // 2) for i in range(20)]
     cycle = CyclicLR(**CYCLE, **MOMENTA)
-    cycled = fit(compiled(optimizer()), cycle)
+    with pytest.warns(UserWarning, match="mid-cycle, 10 iterations into a cycle of 20"):
+        cycled = fit(compiled(optimizer()), cycle)
     assert cycle.history["momentum"] == expected
 
     class ByHand(keras.callbacks.Callback):

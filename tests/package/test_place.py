@@ -164,7 +164,7 @@ def test_a_training_broken_off_leaves_no_momentum_cycling(error, then):
 
     model, other = compiled(), compiled()
     with pytest.raises(type(error)):
-        fit(model, one_cycle(base_momentum=0.0, max_momentum=0.5), Stop(error))
+        fit(model, one_cycle(base_momentum=0.0, max_momentum=0.5), Stop(error), epochs=4)
     assert model.optimizer.momentum == 0.9
     model.optimizer.build(model.trainable_variables)
     other.optimizer.build(other.trainable_variables)

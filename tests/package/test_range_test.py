@@ -3,6 +3,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -675,14 +676,11 @@ def test_an_unknown_method_is_refused():
         curve(S_SHAPED).suggest("deepest")
 
 
-def test_the_progress_bar_shows_loss_and_rate_and_can_be_silenced(shared, capsys):
-    lr_range_test(shared, X, Y, num_steps=12, verbose=1)
-    out = capsys.readouterr().out
-    assert "12/12" in out
-    assert "loss" in out
-    assert "learning_rate" in out
-    lr_range_test(shared, X, Y, num_steps=12, verbose=0)
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_where_nobody_watches_a_line_at_the_end_is_all(shared, capsys, verbose):
+    lr_range_test(shared, X, Y, num_steps=20, stop_factor=None, verbose=verbose)
+    said = r"Range test: 20 of 20 steps \(end_lr reached\), \d trials, 0:0\d:\d\d\n" * bool(verbose)
+    assert re.fullmatch(said, capsys.readouterr().out)
 
 
 def test_a_result_survives_json_and_half_a_file_is_never_left(shared, tmp_path, monkeypatch):
@@ -839,7 +837,7 @@ def torch_network(weights, x, targets, regression):
         loss = loss_of(net(torch.tensor(x[at])), torch.tensor(targets[at]))
         loss.backward()
         sgd.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

@@ -133,7 +133,8 @@ def test_a_reset_within_fit_is_no_end_of_a_cycle():
     restart = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: cycle.reset() if epoch == 4 else None
     )
-    fit(model, cycle, snapshots, restart, epochs=7)
+    with pytest.warns(UserWarning, match="mid-cycle, 3 iterations into a cycle of 6"):
+        fit(model, cycle, snapshots, restart, epochs=7)
     assert sorted(snapshots.weights) == [1]
 
 
@@ -362,7 +363,6 @@ def test_a_copy_has_the_weights_and_goes_on_with_a_model_that_it_is_given(copied
 # In a run
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 def test_a_run_tells_the_ensembles_accuracy_beside_the_single_ones(eager, tmp_path):
     experiment = replace(SMALL, width=0.05, num_epochs=4, augment=False)
     run = train(experiment, subset(64, 20), verbose=False, run_dir=tmp_path)
@@ -373,7 +373,6 @@ def test_a_run_tells_the_ensembles_accuracy_beside_the_single_ones(eager, tmp_pa
     assert again.snapshots == run.snapshots  # Nothing was left to train.
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 def test_a_run_too_short_for_a_cycle_says_nothing_of_snapshots(eager):
     experiment = replace(SMALL, width=0.05, num_epochs=1, step_size=4, augment=False)
     with warnings.catch_warnings():

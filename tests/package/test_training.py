@@ -25,11 +25,7 @@ from clr import (
 )
 from clr.training import PROFILES
 
-pytestmark = [
-    pytest.mark.usefixtures("eager"),
-    # Keras's validation data go through tf.data, which is never eager.
-    pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning"),
-]
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
@@ -476,7 +472,6 @@ def test_the_momentum_cycles_in_the_step_of_a_training():
     assert seen and all(seen)
 
 
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 def test_a_training_that_a_callback_stops_is_saved_as_far_as_it_went(eager, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
