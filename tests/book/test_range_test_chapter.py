@@ -19,7 +19,7 @@ from clr.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = nbformat.read(ROOT / "notebooks" / "04_range_test.ipynb", as_version=4).cells
-SECTION = next(i for i, cell in enumerate(CELLS) if "The claim, put to the test" in cell.source)
+SECTION = next(i for i, cell in enumerate(CELLS) if "(range-test-benchmark)=" in cell.source)
 OURS, HALF = "suggest(): OneCycleLR", "suggest(): constant at half"
 SCHEDULES = [f"suggest(): {shape}" for shape in bounds.SHAPES]
 READINGS = [
