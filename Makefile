@@ -4,8 +4,8 @@
 #   _config.yml _toc.yml book/ -----copy--> _build/src/            --jupyter-book--> _build/site/
 #
 # Each step runs again only when something it reads has changed. Nothing outside _build is written
-# to, but by `make refresh`, `record`, `bench`, `bounds`, `scale`, `lock`, `dist` and `url`, which are
-# there for that.
+# to, but by `make refresh`, `record`, `bench`, `bounds`, `rivals`, `scale`, `lock`, `dist` and `url`,
+# which are there for that.
 
 # Two chapters are executed at a time.
 MAKEFLAGS += --jobs=2
@@ -53,7 +53,7 @@ RECORDS := $(wildcard $(addprefix clr/,runs/*/*.json benchmarks/*.json benchmark
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test test-all backends colab-check fuzz lint serve lab refresh record bench bounds scale audit lock dist url clean FORCE
+.PHONY: help book test test-all backends colab-check fuzz lint serve lab refresh record bench bounds rivals scale audit lock dist url clean FORCE
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -125,6 +125,9 @@ bounds: _build/jax/.installed  ## Measure what suggested bounds are worth, on 41
 	$(BIN)/python benchmarks/bounds.py --held
 	PYTHONPATH=. _build/jax/bin/python benchmarks/bounds_optax.py
 	$(BIN)/python benchmarks/two_lines.py
+
+rivals: $(VENV)/.package  ## Compare schedules and optimizers side by side, for chapter 10 (40 minutes; resumable)
+	$(BIN)/python benchmarks/rivals.py
 
 # PYTHONPATH in place of an installation: the package's own dependencies are there.
 scale: $(BACKENDS:%=%/.installed)  ## Train on several devices, processes and backends, for chapter 9 (a quarter of an hour)

@@ -14,6 +14,8 @@ import numpy as np
 from keras import layers
 from sklearn import datasets
 
+LAST = "last"  # The name of a network's last layer.
+
 
 class Data(NamedTuple):
     """Examples to train on and to test on. Targets are classes (integers) or numbers."""
@@ -449,7 +451,7 @@ class Task:
         data = self.data()
         keras.utils.set_random_seed(seed)
         inputs = keras.Input(data.x.shape[1:], dtype=str(data.x.dtype))
-        return keras.Model(inputs, layers.Dense(data.outputs)(self.net(inputs)))
+        return keras.Model(inputs, layers.Dense(data.outputs, name=LAST)(self.net(inputs)))
 
 
 HELD: dict[str, Any] = {"held": True}
