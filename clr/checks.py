@@ -68,31 +68,40 @@ def decay(name: str, value: Any) -> float:
     return checked
 
 
-def count(name: str, value: Any, *, minimum: int = 1, of_batches: bool = False) -> int:
+def count(
+    name: str,
+    value: Any,
+    *,
+    minimum: int = 1,
+    maximum: float = math.inf,
+    of_batches: bool = False,
+) -> int:
     """Returns `value` as an int; integral floats such as the reference's `2000.` are accepted.
 
     Args:
         name: The argument's name, for the error.
         value: What the caller passed.
         minimum: The smallest value that is right.
+        maximum: The largest value that is right.
         of_batches: Whether batches are counted. Then the error says how to count those of epochs.
 
     Raises:
         TypeError: `value` is not a real number.
-        ValueError: `value` is not whole, not finite, or below `minimum`.
+        ValueError: `value` is not whole, not finite, below `minimum` or above `maximum`.
     """
     _number(name, value, "a whole number")
-    if not math.isfinite(value) or value != int(value) or value < minimum:
+    if not math.isfinite(value) or value != int(value) or not minimum <= value <= maximum:
         remedy = ""
-        if math.isfinite(value) and value > minimum:  # Then it is a fraction.
+        if minimum < value < maximum:  # Then it is a fraction.
             remedy = f", such as {math.floor(value)} or {math.ceil(value)}"
             if of_batches:
                 remedy += (
                     ". An epoch has math.ceil(n / batch_size) batches, because Keras trains on the "
                     f"partial last one too: for 4 epochs {name}=4 * math.ceil(n / batch_size)"
                 )
+        most = f" and at most {maximum:g}" if maximum < math.inf else ""
         raise ValueError(
-            f"`{name}` must be a whole number, at least {minimum}{remedy}. "
+            f"`{name}` must be a whole number, at least {minimum}{most}{remedy}. "
             f"Received: {name}={value!r}"
         )
     return int(value)

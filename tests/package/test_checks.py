@@ -69,6 +69,11 @@ def test_limits_are_the_callers():
         checks.above("r", 1, limit=1)
     with pytest.raises(ValueError, match="`n` must be a whole number, at least 2"):
         checks.count("n", 1, minimum=2)
+    assert checks.count("n", 9, maximum=9) == 9
+    with pytest.raises(ValueError, match=r"at least 1 and at most 9\. Received: n=10"):
+        checks.count("n", 10, maximum=9)
+    with pytest.raises(ValueError, match=r"and at most 9, such as 2 or 3\. Received: n=2\.5"):
+        checks.count("n", 2.5, maximum=9)
 
 
 @pytest.mark.parametrize("make", [CyclicPolicy, CyclicLR, CyclicalLearningRate])
