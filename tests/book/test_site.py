@@ -136,6 +136,17 @@ class Visit:
     culprits: list[str] = field(default_factory=list)
     backgrounds: list[str] = field(default_factory=list)
     barriers: list[str] = field(default_factory=list)
+    first_result: float = 0
+    small_text: list[tuple[str, float]] = field(default_factory=list)
+
+
+# Where the first figure, table or picture of a page begins.
+FIRST_RESULT = """Math.min(...[...document.querySelectorAll(
+    ".bd-article figure, .bd-article .cell_output img, .bd-article table, .bd-article svg")]
+    .map(e => e.getBoundingClientRect()).filter(r => r.width > 100).map(r => r.top))"""
+# Figures and the height in pixels of what is 10 points high in them.
+TEXT_HEIGHT = """[...document.querySelectorAll(".bd-article .cell_output img[src$='.svg']")]
+    .map(e => [e.alt.slice(0, 60), 10 / 0.75 * e.getBoundingClientRect().width / e.naturalWidth])"""
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +157,9 @@ def visits(open_tab) -> dict[str, Visit]:
 
 def visit(open_tab, path: Path) -> Visit:
     seen = Visit()
-    tab, seen.requests, seen.complaints = open_tab(viewport={"width": 1280, "height": 800})
+    tab, seen.requests, seen.complaints = open_tab(viewport={"width": 1280, "height": 900})
     tab.goto(path.as_uri(), wait_until="load")
+    seen.first_result = tab.evaluate(FIRST_RESULT)
     seen.formulas = tab.locator("span.math, div.math").count()
     if seen.formulas:
         tab.wait_for_function("document.querySelector('mjx-container')", timeout=20_000)
@@ -167,6 +179,7 @@ def visit(open_tab, path: Path) -> Visit:
                .filter(e => e.getBoundingClientRect().right > 361)
                .slice(0, 5).map(e => e.tagName + '.' + e.className)"""
         )
+    seen.small_text = [found for found in tab.evaluate(TEXT_HEIGHT) if found[1] < 9]
     seen.backgrounds = tab.evaluate(
         """[...document.querySelectorAll('.bd-article img')]
            .map(e => getComputedStyle(e).backgroundColor)"""
@@ -213,6 +226,15 @@ def test_every_formula_is_typeset(visits):
 
 def test_no_page_is_wider_than_a_telephone(visits):
     assert not offenders(visits, lambda v: v.wider_by > 0 and (v.wider_by, v.culprits))
+
+
+def test_a_chapter_shows_a_result_on_its_first_screen(visits):
+    chapters = {name: seen for name, seen in visits.items() if name.startswith("notebooks/")}
+    assert not offenders(chapters, lambda v: v.first_result > 850 and v.first_result)
+
+
+def test_a_figures_text_can_be_read_on_a_telephone(visits):
+    assert not offenders(visits, lambda v: v.small_text)
 
 
 def test_figures_stay_transparent_in_dark_mode(visits):

@@ -207,3 +207,24 @@ def test_range_test_legend_is_legible_and_covers_neither_curve_nor_axis_label(lo
         for box in boxes:
             assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0
         plt.close(ax.figure)
+
+
+def luminance(colour):
+    """Relative luminance, as the Web Content Accessibility Guidelines 2.2 define it."""
+    channels = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in matplotlib.colors.to_rgb(colour)
+    ]
+    return np.dot([0.2126, 0.7152, 0.0722], channels)
+
+
+def contrast(one, other):
+    lower, higher = sorted([luminance(one), luminance(other)])
+    return (higher + 0.05) / (lower + 0.05)
+
+
+def test_text_in_figures_has_contrast_on_light_pages_and_inverted_on_dark_ones():
+    inverted = tuple(1 - c for c in matplotlib.colors.to_rgb(plots.INK))
+    assert contrast(plots.INK, "white") >= 4.5
+    assert contrast(inverted, "#14181e") >= 4.5  # The theme's dark page.
+    assert contrast("#777777", "white") < 4.5  # So the measure tells.
