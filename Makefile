@@ -112,6 +112,7 @@ refresh: $(VENV)/.package  ## Execute the committed notebooks in place and redra
 record: $(VENV)/.package  ## Record the runs that the pages show, as far as they are missing (hours; resumable)
 	$(BIN)/python tools/record.py budgets
 	$(BIN)/python tools/record.py cifar10
+	$(BIN)/python tools/record.py averaged
 	$(BIN)/python tools/record.py recipe
 
 # One after the other, and nothing else on the machine, please.

@@ -6,6 +6,7 @@ the one formula in `clr.policies`. `Experiment`, `train` and `Run` do the tutori
 """
 
 from clr import datasets, plots, policies
+from clr.averaging import AveragedWeights
 from clr.callback import CyclicLR, OneCycleLR
 from clr.models import MiniGoogLeNet
 from clr.momentum import cycle_momentum
@@ -32,6 +33,7 @@ from clr.training import (
 __version__ = "0.1.0"  # The one place: the wheel's version is read from here.
 
 __all__ = [
+    "AveragedWeights",
     "CyclicLR",
     "CyclicPolicy",
     "CyclicalLearningRate",

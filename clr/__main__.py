@@ -121,7 +121,8 @@ def _train(options: dict[str, Any]) -> int:
     plots.use_style()
     for name, ax in [("training", plots.training(run)), ("clr", plots.rates(run.rates()))]:
         write_atomically(output / f"{name}_plot.png", plots.png(ax))
-    print(f"\n{run.classification_report()}\n\n{run.provenance()}\n\nWritten to {output}")
+    said = (run.classification_report(), run.side_by_side(), run.provenance())
+    print("\n" + "\n\n".join([*filter(None, said), f"Written to {output}"]))
     return 0
 
 

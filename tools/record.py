@@ -2,6 +2,7 @@
 
     python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
     python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrow network
+    python tools/record.py averaged    chapter 6: averages of weights, on digits and on CIFAR-10
     python tools/record.py recipe      chapter 6: the recipe, whole and without each ingredient
     python tools/record.py processor   chapter 6: as near to the full size as a processor gets
     python tools/record.py full        chapter 6: the experiment at its full size, for a GPU
@@ -64,6 +65,7 @@ INGREDIENTS = {
     "nesterov": ("nesterov",),
 }
 DECIDED = ("constant", "step", "cosine", "triangular", "one_cycle")
+AVERAGED = ("triangular", "triangular2", "one_cycle", "constant")
 COMPARED = tuple(method for method in METHODS if method != "exp_range")
 
 Task = tuple[str, Experiment]  # The file's name, and what to train.
@@ -74,15 +76,13 @@ def budgets() -> Iterator[Task]:
     for seed in SEEDS:
         for method in COMPARED if seed < 3 else DECIDED:
             for name, epochs in BUDGETS.items():
-                experiment = replace(
-                    SMALL,
-                    clr_method=method,
-                    width=0.125,
-                    num_epochs=epochs,
-                    step_size=epochs // 4,
-                    seed=seed,
-                )
-                yield f"budgets/{name}-{method}-seed-{seed}", experiment
+                yield f"budgets/{name}-{method}-seed-{seed}", on_digits(method, epochs, seed)
+
+
+def on_digits(method: str, epochs: int, seed: int) -> Experiment:
+    """Returns a small experiment of two cycles."""
+    options: dict[str, Any] = {"num_epochs": epochs, "step_size": epochs // 4, "seed": seed}
+    return replace(SMALL, clr_method=method, width=0.125, **options)
 
 
 def cifar10() -> Iterator[Task]:
@@ -97,6 +97,18 @@ def cifar10() -> Iterator[Task]:
                 else:
                     experiment = replace(experiment, clr_method=method)
                 yield f"cifar10/{method}-seed-{seed}", experiment
+
+
+def averaged() -> Iterator[Task]:
+    """Yields methods whose weights are averaged, on digits and then as in `cifar10`."""
+    for seed in SEEDS:
+        for method in AVERAGED:
+            experiment = on_digits(method, BUDGETS["long"], seed)
+            yield f"averaged/digits-{method}-seed-{seed}", replace(experiment, average=True)
+    for seed in CIFAR10_SEEDS:
+        for method in AVERAGED:
+            experiment = Experiment(**NARROW, clr_method=method, seed=seed, average=True)
+            yield f"averaged/cifar10-{method}-seed-{seed}", experiment
 
 
 def recipe() -> Iterator[Task]:
@@ -216,6 +228,7 @@ def report(tasks: list[Task], runs: Path, checkpoints: Path) -> None:
 STUDIES = {
     "budgets": budgets,
     "cifar10": cifar10,
+    "averaged": averaged,
     "recipe": recipe,
     "processor": processor,
     "full": full,

@@ -10,6 +10,7 @@ import numpy as np
 from keras.optimizers import schedules
 
 from clr import checks, datasets
+from clr.averaging import START, first_epoch
 from clr.policies import MODES
 from clr.schedule import CyclicalLearningRate, OneCycleLearningRate, PolicySchedule
 from clr.training.machine import accelerators
@@ -158,6 +159,9 @@ class Experiment:
     cutout: float = _option(0.0, "side of a square to blank at random, as a share, in [0, 1)")
     dtype: str = _option("float32", "precision: float32, or mixed with one of these", DTYPES)
     jit_compile: bool | str = _option("auto", "compile with XLA: auto, true or false")
+    average: bool = _option(
+        False, "average the weights at the ends of cycles, or of the last quarter of the epochs"
+    )
     seed: int = _option(42, "seed of weights, batches, dropout and augmentation")
 
     def __post_init__(self) -> None:
@@ -178,7 +182,7 @@ class Experiment:
         check(checks.above, "width")
         check(checks.decay, "gamma factor")
         check(checks.share, "momentum bn_momentum label_smoothing dropout cutout")
-        check(checks.flag, "augment cycle_momentum nesterov crop")
+        check(checks.flag, "augment cycle_momentum nesterov crop average")
         if self.weight_decay is not None:
             check(checks.rate, "weight_decay")
         self._check_bounds()
@@ -221,6 +225,20 @@ class Experiment:
         ):
             if getattr(self, name) and not acts:
                 raise self._has_no_effect(name, needed)
+        if self.average and self._ends_to_average() < 2:
+            of_cycles = self.clr_method in MODES
+            raise ValueError(
+                f"`average` needs two {'cycles' if of_cycles else 'epochs'} at least to average: "
+                f"train for {4 * self.step_size if of_cycles else 5} epochs or more. Received: "
+                f"average=True, clr_method={self.clr_method!r}, num_epochs={self.num_epochs}"
+                + of_cycles
+                * f", step_size={self.step_size}"
+            )
+
+    def _ends_to_average(self) -> int:
+        if self.clr_method in MODES:
+            return self.num_epochs // (2 * self.step_size)
+        return self.num_epochs - first_epoch(START, self.num_epochs)
 
     def _check_given(self, given: Collection[str]) -> None:
         """Raises an error if an option that was asked for has no effect on this experiment."""

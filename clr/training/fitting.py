@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from clr import datasets, optimizers
+from clr.averaging import AveragedWeights
 from clr.models import MiniGoogLeNet
 from clr.momentum import cycle_momentum
 from clr.progress import Bar
@@ -20,11 +20,10 @@ from clr.snapshots import Snapshots
 from clr.training import bounds, machine
 from clr.training.bounds import FoundBounds
 from clr.training.checkpoints import Checkpoints
+from clr.training.evaluation import AT_ONCE, evaluated
 from clr.training.experiment import OPTIMIZERS, Experiment, Rate, is_auto
 from clr.training.progress import Progress, plain
 from clr.training.run import Run
-
-AT_ONCE = 256  # Images evaluated in one step.
 
 
 def build(experiment: Experiment, data: datasets.Dataset) -> keras.Model:
@@ -98,6 +97,9 @@ def train(
     with the found numbers given. One that goes on from a checkpoint keeps the bounds found at its
     beginning and does not test again.
 
+    With `average=True` the training run is the same, bit for bit, and the average of its weights is
+    evaluated beside its last network: `Run.averaged`. `Run.average` puts it into the model.
+
     Args:
         experiment: What to train.
         data: The data to train on. Defaults to what `experiment.dataset` names. The run's own
@@ -146,6 +148,10 @@ def train(
     snapshots = None
     if isinstance(rate, CyclicalLearningRate) and rate.policy.cycles_before(updates):
         snapshots = Snapshots(rate, run_dir)  # At least one cycle ends.
+    average = None
+    if experiment.average:
+        cycle = rate if isinstance(rate, CyclicalLearningRate) else None
+        average = AveragedWeights(cycle, folder=run_dir)
 
     started = datetime.now(UTC)
     last_rates = experiment.rates(iterations)[iterations - 1 :: iterations].tolist()
@@ -156,29 +162,27 @@ def train(
         logs.update(learning_rate=last_rates[epoch])
 
     logged = keras.callbacks.LambdaCallback(on_epoch_end=log_rate)
-    in_order = [batches.follow(), logged, *([snapshots] if snapshots else []), *callbacks]
+    kept = [each for each in (snapshots, average) if each is not None]
+    in_order = [batches.follow(), logged, *kept, *callbacks]
     history, seconds = _fit(model, batches, data, experiment, in_order, checkpoints, verbose)
 
-    clock = time.perf_counter()
-    predicted = model.predict(data.x_test, batch_size=AT_ONCE, verbose=0).argmax(axis=1)
-    report = _report(data, predicted)
-    evaluated = time.perf_counter() - clock
+    found_out, evaluation = evaluated(model, data, experiment.batch_size, snapshots, average)
     return Run(
         experiment=asked,
         history={plain(name): values for name, values in history.items()},
         iterations_per_epoch=iterations,
-        **report,
+        **found_out,
         parameters=network.count_params(),
         examples={"train": len(data.x_train), "test": len(data.x_test)},
-        seconds={"train": seconds, "evaluate": evaluated},
+        seconds={"train": seconds, **evaluation},
         data=data.source,
         hardware=machine.hardware(),
         versions=machine.versions(),
         commit=commit,
         started=started.isoformat(timespec="seconds"),
-        snapshots=_ensemble(data, snapshots) if snapshots else None,
         bounds=found,
         model=network,
+        average=average,
     )
 
 
@@ -242,43 +246,6 @@ def _require_rate(model: keras.Model, rate: float) -> None:
             "the run says so. For a cyclical rate choose another clr_method. "
             f"Received: callbacks that set learning_rate={found:g}, where max_lr={rate:g}"
         )
-
-
-def _ensemble(data: datasets.Dataset, snapshots: Snapshots) -> dict[str, Any] | None:
-    if len(snapshots.weights) < 2:
-        return None
-    true, model = data.y_test.argmax(axis=1), snapshots.model
-
-    def accuracy(predicted: np.ndarray) -> float:
-        return float((predicted.argmax(axis=1) == true).mean())
-
-    together = accuracy(snapshots.predict(data.x_test, batch_size=AT_ONCE))
-    last, alone = model.get_weights(), []
-    for _, weights in sorted(snapshots.weights.items()):
-        model.set_weights(weights)
-        alone.append(accuracy(model.predict(data.x_test, batch_size=AT_ONCE, verbose=0)))
-    model.set_weights(last)
-    return {"accuracy": alone, "ensemble": together}
-
-
-def _report(data: datasets.Dataset, predicted: np.ndarray) -> dict[str, Any]:
-    from sklearn.metrics import classification_report, confusion_matrix
-
-    true, labels = data.y_test.argmax(axis=1), range(len(data.classes))
-    report = classification_report(
-        true,
-        predicted,
-        labels=labels,
-        target_names=data.classes,
-        output_dict=True,
-        zero_division=0,
-    )
-    return {
-        "classes": list(data.classes),
-        # scikit-learn leaves "accuracy" out if a class is missing from the test images.
-        "report": {**report, "accuracy": float((true == predicted).mean())},
-        "confusion": confusion_matrix(true, predicted, labels=labels).tolist(),
-    }
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from clr.averaging import AveragedWeights
 from clr.files import read_json, write_json
 from clr.training import machine
 from clr.training.bounds import FoundBounds
@@ -27,7 +28,9 @@ class Run:
         confusion: Counts of test images by true (row) and predicted class (column).
         parameters: Number of the network's weights.
         examples: Number of training and of test images.
-        seconds: Wall time of training, validation included, and of the final evaluation.
+        seconds: Wall time of training, validation included (`"train"`), and of the final evaluation
+            (`"evaluate"`). If they were evaluated: that of the average, with its batch
+            normalisation's statistics (`"average"`), and of the ensemble (`"ensemble"`).
         data: Where the images came from.
         hardware: Processor, cores and accelerators.
         versions: Of Python and of the libraries that matter here.
@@ -37,7 +40,13 @@ class Run:
             (`"accuracy"`), and that of the mean of their predictions (`"ensemble"`).
         bounds: If the experiment says `max_lr="auto"`: the bounds that were found, and the range
             test. Otherwise `None`.
+        averaged: If the experiment says `average=True`: the test accuracy of the averaged weights
+            (`"accuracy"`), and which cycles or epochs are in them (`"numbers"`). For a comparison
+            also that of the last network if its batch normalisation gets its statistics in the same
+            way (`"last"`).
         model: The trained network; not saved in the JSON file.
+        average: If the experiment says `average=True`: what puts the average into that network, by
+            `average.apply(x_train)`. Not saved in the JSON file.
     """
 
     experiment: Experiment
@@ -56,7 +65,9 @@ class Run:
     started: str
     snapshots: dict[str, Any] | None = None
     bounds: FoundBounds | None = None
+    averaged: dict[str, Any] | None = None
     model: keras.Model | None = field(default=None, repr=False, compare=False)
+    average: AveragedWeights | None = field(default=None, repr=False, compare=False)
 
     FORMAT = "clr-run/1"
 
@@ -83,6 +94,21 @@ class Run:
         rows.append(f"\n{'accuracy':>12}  {self.test_accuracy:9.4f}")
         return "\n".join(rows)
 
+    def side_by_side(self) -> str | None:
+        """Returns a table of last network, average and ensemble, or `None` if there is but one."""
+        rows = [("last network", self.test_accuracy, "evaluate")]
+        if self.averaged is not None:
+            name = f"average of {len(self.averaged['numbers'])}"
+            rows.append((name, self.averaged["accuracy"], "average"))
+        if self.snapshots is not None:
+            name = f"ensemble of {len(self.snapshots['accuracy'])}"
+            rows.append((name, self.snapshots["ensemble"], "ensemble"))
+        lines = [f"{'':>16}  accuracy  seconds"]
+        for name, accuracy, clock in rows:
+            time = f"{self.seconds[clock]:7.1f}" if clock in self.seconds else f"{'-':>7}"
+            lines.append(f"{name:>16}  {accuracy:8.4f}  {time}")
+        return "\n".join(lines) if len(rows) > 1 else None
+
     @property
     def machine(self) -> str:
         """Processor, accelerators and versions, in words."""
@@ -104,12 +130,14 @@ class Run:
 
     def save(self, path: str | Path) -> None:
         """Writes the run to a JSON file, whole or not at all."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
         values["experiment"] = asdict(self.experiment)
         if self.bounds is None:
             del values["bounds"]  # As runs were written before bounds could be found.
         else:
             values["bounds"] = self.bounds.to_dict()
+        if self.averaged is None:
+            del values["averaged"]
         write_json(Path(path), self.FORMAT, values)
 
     @classmethod
@@ -151,4 +179,4 @@ class Run:
 
     def _touch_all(self) -> None:
         """Uses all that must be there; what is not raises an error of some kind."""
-        self.provenance(), self.classification_report()
+        self.provenance(), self.classification_report(), self.side_by_side()

@@ -64,6 +64,17 @@ def test_train_takes_a_folder_of_images(tmp_path, capsys):
     assert "Data: photos (a folder of 10 images" in capsys.readouterr().out
 
 
+def test_average_prints_last_network_average_and_ensemble_side_by_side(tmp_path, capsys):
+    options = "train --profile quick --average true --step-size 1 --width 0.05 --num-epochs"
+    assert main([*options.split(), "4", "--output", str(tmp_path)]) == 0
+    run, said = Run.load(tmp_path / "run.json"), capsys.readouterr().out
+    assert run.side_by_side() in said and run.averaged["numbers"] == [1, 2]
+    for name in ("last network", "average of 2", "ensemble of 2"):
+        assert said.count(name) == 1
+    assert main([*options.split(), "3", "--output", str(tmp_path)]) == 2
+    assert "`average` needs two cycles" in capsys.readouterr().err
+
+
 AUTO = "train --profile quick --max-lr auto --num-epochs 2 --step-size 1 --width 0.05"
 
 

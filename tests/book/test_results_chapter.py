@@ -42,6 +42,17 @@ def record(name, accuracies, training=None, loss=None, **settings):
     path.write_text(json.dumps(values))
 
 
+def record_averaged(data, policy, seed, last, average, **settings):
+    """Writes a run whose average was evaluated beside its last network."""
+    record(f"averaged/{data}-{policy}", waves(last, 0), seed=seed, clr_method=policy, **settings)
+    path = clr.training.records.RUNS / f"averaged/{data}-{policy}-seed-{seed}.json"
+    values = json.loads(path.read_text())
+    values["experiment"] |= {"average": True}
+    values["averaged"] = {"accuracy": average, "numbers": [1, 2, 3], "last": last + 0.001}
+    values["seconds"] = {"train": 100.0, "evaluate": 1.0, "average": 8.0}
+    path.write_text(json.dumps(values))
+
+
 def waves(end, height, epochs=12, step_size=2):
     """Accuracies that rise to an end, highest at the end of each cycle."""
     place = np.arange(1, epochs + 1)
@@ -92,6 +103,7 @@ def test_one_seed_settles_nothing(read):
     assert verdict(shown, "1.") == ["not run at that size (75.0 % here, n = 1)"]
     assert verdict(shown, "3.")[0].startswith("not settled (+") and "n = 1" in shown
     assert verdict(shown, "6.") == ["not run"]
+    assert "`python tools/record.py averaged` compares them" in shown
     assert "`python tools/record.py full` records" in shown and "width 0.25 for 12 epochs" in shown
     assert "nan" not in shown and "inf" not in shown
 
@@ -149,3 +161,23 @@ def test_the_recipe_is_taken_apart_seed_by_seed(read):
     (row,) = re.findall(r"\| one-cycle with the tutorial's other settings \|.*", shown)
     assert "**helps** (+10.0 points, +9.9 to +10.2, n = 3)" in row
     assert "without `crop`" not in shown  # It has no runs.
+
+
+def test_the_average_is_judged_seed_by_seed_with_its_cost(read):
+    record("cifar10/triangular", waves(0.75, 0.1))
+    for seed, luck in zip((42, 43, 44), (-0.02, 0.0, 0.02), strict=True):
+        higher = 0.71 + luck + 0.001 * (seed == 43)
+        record_averaged("digits", "one_cycle", seed, 0.7 + luck, higher)
+        if seed < 44:
+            record_averaged("digits", "constant", seed, 0.7, 0.6)
+            record_averaged("cifar10", "triangular", seed, 0.7, 0.6)
+    shown = read()
+    accuracies, differences = re.findall(r"\| one-cycle \| .*", shown)
+    assert accuracies == "| one-cycle | 70.0 ± 2.0 | 70.1 ± 2.0 | 71.0 ± 2.0 | - | 3 |"
+    assert "| **pays** (+1.0 points, +0.9 to +1.2, n = 3) | **pays** (+0.9 points" in differences
+    (digits,) = re.findall(r"\*\*Does averaging pay on digits\?\*\*.*", shown)
+    assert digits.count("it pays with one-cycle; it is not settled with constant rate.") == 2
+    assert "1.0 s for the last network, 8.0 s for the average. " in digits and "are 8 %" in digits
+    (cifar10,) = re.findall(r"\*\*Does averaging pay on CIFAR-10\?\*\*.*", shown)
+    assert "as it is, it is not settled with `triangular`." in cifar10
+    assert "record.py averaged" not in shown and "nan" not in shown
