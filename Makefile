@@ -126,6 +126,7 @@ bounds: _build/jax/.installed  ## Measure what suggested bounds are worth, on 41
 	$(BIN)/python benchmarks/bounds.py --held
 	PYTHONPATH=. _build/jax/bin/python benchmarks/bounds_optax.py
 	$(BIN)/python benchmarks/two_lines.py
+	$(BIN)/python benchmarks/fine_tuning.py
 
 rivals: $(VENV)/.package  ## Compare schedules and optimizers side by side, for chapter 10 (40 minutes; resumable)
 	$(BIN)/python benchmarks/rivals.py

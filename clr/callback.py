@@ -52,6 +52,10 @@ class CyclicLR(PolicyCallback):
     With `steps_per_execution=n` the rate changes once every n batches (`CyclicalLearningRate` stays
     exact there); under gradient accumulation it changes with each update.
 
+    The optimizers of a `keras.optimizers.MultiOptimizer` move together. The bounds are those of the
+    one with the highest rate, and every other keeps its ratio to it: of `SGD(0.01)` and `SGD(0.1)`
+    the first stays at a tenth of the second. `history` holds the highest rate.
+
     Args:
         base_lr: Lower bound. Defaults to `0.001`.
         max_lr: Upper bound. Defaults to `0.006`.
@@ -81,8 +85,8 @@ class CyclicLR(PolicyCallback):
         TypeError: An argument of the wrong type.
         ValueError: A bad argument, or `cycles` together with `step_size`; at the start of `fit`, an
             optimizer built on a `LearningRateSchedule`, or without a momentum that is to cycle, or
-            a model with several optimizers, or `cycles` and data that do not say how many batches
-            an epoch has; at an epoch's start, a rate that something else has set as well.
+            a model with optimizers of its own, or `cycles` and data that do not say how many
+            batches an epoch has; at an epoch's start, a rate that something else has set as well.
 
     The arguments are attributes, too. Set one, and it holds from the next batch on, and the cycle
     goes on; a bound of the momentum holds from the next epoch on.
@@ -248,10 +252,11 @@ class OneCycleLR(PolicyCallback):
     training run into several calls of `fit`, give `total_steps`; the cycle then begins, goes on and
     is counted as `CyclicLR`'s. Let `steps_per_epoch` be a multiple of `steps_per_execution`.
 
-    The optimizer's momentum (Adam's `beta_1`) goes the opposite way, inside the compiled step.
+    The optimizer's momentum (Adam's `beta_1`) goes the opposite way, inside the compiled step. The
+    optimizers of a `MultiOptimizer` move together, as with `CyclicLR`, and so do their momenta.
 
     Args:
-        max_lr: The rate at the turn. Above 0.
+        max_lr: The rate at the turn. Above 0. In a `MultiOptimizer` that of the highest rate.
         total_steps: Iterations of the training run: epochs times batches per epoch. Under gradient
             accumulation, updates. Defaults to `None`: the length of the `fit` it is in.
         pct_start: Share of them in which the rate rises, in (0, 1). Defaults to `0.3`.
@@ -272,9 +277,9 @@ class OneCycleLR(PolicyCallback):
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: A bad argument; at the start of `fit`, an optimizer built on a
-            `LearningRateSchedule`, or without a momentum that is to cycle, or a model with several
-            optimizers, or no `total_steps` and data that do not say how many batches an epoch has;
-            at an epoch's start, a rate that something else has set as well.
+            `LearningRateSchedule`, or without a momentum that is to cycle, or a model with
+            optimizers of its own, or no `total_steps` and data that do not say how many batches an
+            epoch has; at an epoch's start, a rate that something else has set as well.
 
     The arguments are attributes, too, as with `CyclicLR`.
 

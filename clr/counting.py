@@ -42,8 +42,8 @@ class Counter:
             in_fit: Whether `fit` makes the batches.
             each_batch: Whether to read the optimizer before each batch in any case.
         """
-        kind = type(optimizers.inner(model.optimizer))
-        known = optimizers.is_keras(kind) and not optimizers.has_own_step(model)
+        kinds = [type(part) for part in optimizers.parts(model.optimizer)]
+        known = all(map(optimizers.is_keras, kinds)) and not optimizers.has_own_step(model)
         self.each_batch = each_batch or not (in_fit and known)
         self.batches_an_update = optimizers.batches_an_update(model.optimizer)
         self._scale = None

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from clr.optimizers import inner
+from clr import optimizers
 from clr.policies import CyclicPolicy, OneCyclePolicy
 
 # What optimizers call it. Muon has two: the second is that of the variables which are no matrices.
@@ -42,8 +42,9 @@ def cycle_momentum(
     ```
 
     Args:
-        optimizer: The optimizer, or one wrapped by LossScaleOptimizer. If a training function has
-            been compiled with it, that must be made anew: `model.make_train_function(force=True)`.
+        optimizer: The optimizer, or one wrapped by LossScaleOptimizer, or a MultiOptimizer, whose
+            optimizers all follow. If a training function has been compiled with it, that must be
+            made anew: `model.make_train_function(force=True)`.
         policy: The policy, in place of any that the momentum followed before.
         origin: The optimizer's count of updates at which the policy's iteration 0 lies.
 
@@ -57,9 +58,31 @@ def cycle_momentum(
     Source: Smith, "A disciplined approach to neural network hyper-parameters" (arXiv:1803.09820),
     section 4.
     """
-    optimizer = inner(optimizer)
-    momentum = _MomentumInStep(optimizer, _names(optimizer), policy, origin)
+    parts = optimizers.parts(optimizer)
+    if not parts:
+        raise ValueError(
+            "`optimizer` must know its variables, because a MultiOptimizer on a function finds its "
+            "optimizers by them: call optimizer.build(model.trainable_variables) first. "
+            f"Received: optimizer={optimizer!r}, without any"
+        )
+    names = [_names(part) for part in parts]
     _check_compiles(policy)
+    # One that was trained before it came into a MultiOptimizer has its own count of updates.
+    ahead = [optimizers.updates(part) - optimizers.updates(optimizer) for part in parts]
+    releases = [
+        _cycle_one(part, _MomentumInStep(part, of_part, policy, origin + more))
+        for part, of_part, more in zip(parts, names, ahead, strict=True)
+    ]
+
+    def release() -> None:
+        for release_one in releases:
+            release_one()
+
+    return release
+
+
+def _cycle_one(optimizer: Any, momentum: "_MomentumInStep") -> Callable[[], None]:
+    """Has one optimizer make its updates with a momentum, until the function returned is called."""
     apply = type(optimizer).apply  # The class's own: what stood on the object is replaced.
 
     def apply_with_momentum(grads: Any, trainable_variables: Any = None) -> None:

@@ -27,8 +27,8 @@ class MomentumInFit:
     def __init__(self, model: keras.Model, policy: Any, origin: int):
         self._model, self._policy, self._origin = model, policy, origin
         self._release = cycle_momentum(model.optimizer, policy, origin)
-        self._optimizer = optimizers.inner(model.optimizer)
-        self._apply = self._optimizer.apply
+        self._parts = optimizers.parts(model.optimizer)
+        self._applies = [part.apply for part in self._parts]
         model.make_train_function(force=True)  # The step is to be traced with it.
         self._step: Any = model.train_function
         self._announced = False
@@ -41,11 +41,13 @@ class MomentumInFit:
             return self._model.train_function(*args)
         self._announced = False
         # From the first step on, the optimizer cycles in steps alone: by hand it does what it did.
-        self._optimizer.__dict__["apply"] = self._apply
+        for part, apply in zip(self._parts, self._applies, strict=True):
+            part.__dict__["apply"] = apply
         try:
             return self._step(*args)
         finally:
-            self._optimizer.__dict__.pop("apply", None)
+            for part in self._parts:
+                part.__dict__.pop("apply", None)
 
     def begin_step(self, updates: int) -> float:
         """Announces a step. Returns its momentum, before which so many updates were made."""

@@ -15,8 +15,24 @@ def inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def is_several(optimizer: Any) -> bool:
+    """Tells whether it is a MultiOptimizer: several, each for variables of its own."""
+    return isinstance(inner(optimizer), MULTI)
+
+
+def parts(optimizer: Any) -> list[Any]:
+    """Returns the optimizers that make the updates: the one, or those in a MultiOptimizer.
+
+    Those without variables, which train nothing, are left out once that is known.
+    """
+    one = inner(optimizer)
+    if not isinstance(one, MULTI):
+        return [one]
+    return [part for part in one.optimizers if part.built or not one.built]
+
+
 def require_fixed_rate(optimizer: Any, needed_by: str, remedy: str) -> None:
-    """Checks that the optimizer's rate can be set.
+    """Checks that the optimizer's rate can be set, or each rate of a MultiOptimizer's.
 
     Args:
         optimizer: A compiled model's optimizer, or `None`.
@@ -26,18 +42,15 @@ def require_fixed_rate(optimizer: Any, needed_by: str, remedy: str) -> None:
     Raises:
         ValueError: The rate comes from a schedule, or there is no optimizer.
     """
-    if isinstance(optimizer, MULTI):
-        raise ValueError(
-            f"{needed_by} that is one optimizer. Received: optimizer={optimizer!r}, which is "
-            "several. Give each of them a schedule in place of its rate: "
-            "SGD(CyclicalLearningRate(base_lr, max_lr, step_size))."
-        )
-    if not isinstance(getattr(optimizer, "learning_rate", None), keras.Variable):
-        raise ValueError(
-            f"{needed_by} with a fixed learning_rate, such as SGD(learning_rate=0.01), so that it "
-            f"can set the rate. Received: optimizer={optimizer!r}, built on a schedule or none. "
-            f"{remedy}"
-        )
+    several = is_several(optimizer)
+    for one in parts(optimizer) if several else [optimizer]:
+        if not isinstance(getattr(one, "learning_rate", None), keras.Variable):
+            raise ValueError(
+                f"{needed_by} with a fixed learning_rate, such as SGD(learning_rate=0.01), so that "
+                f"it can set the rate. Received: optimizer={one!r}, "
+                f"{'one of a MultiOptimizer, ' if several else ''}built on a schedule or none. "
+                f"{remedy}"
+            )
 
 
 def require_one(model: keras.Model, needed_by: str) -> None:
@@ -54,7 +67,7 @@ def require_one(model: keras.Model, needed_by: str) -> None:
     """
     if not has_own_step(model):
         return
-    known = (model.optimizer, inner(model.optimizer))
+    known = (model.optimizer, inner(model.optimizer), *parts(model.optimizer))
     others = [
         name
         for name, value in vars(model).items()
@@ -101,35 +114,14 @@ def rate(optimizer: Any) -> float:
 
 
 def default_rate(optimizer: Any) -> float | None:
-    """Returns the rate that an optimizer of this kind has if none is named, where it has one."""
-    arguments = inspect.signature(type(inner(optimizer))).parameters
+    """Returns the rate that an optimizer of this kind has if none is named, where it has one.
+
+    Of a MultiOptimizer's it is that of the optimizer with the highest rate.
+    """
+    leading = max(parts(optimizer), key=rate) if is_several(optimizer) else inner(optimizer)
+    arguments = inspect.signature(type(leading)).parameters
     default = getattr(arguments.get("learning_rate"), "default", None)
     return default if isinstance(default, float) else None
-
-
-def set_rate(model: keras.Model, value: Any) -> None:
-    """Sets a model's rate, as cheaply as the backend can.
-
-    Through the model, each time: on JAX a rate set on a kept optimizer is ignored.
-
-    Args:
-        model: A compiled model whose optimizer has a fixed rate.
-        value: The rate: a number, or a scalar tensor of the rate's type.
-    """
-    assign(model.optimizer.learning_rate, value)
-
-
-def as_rates(optimizer: Any, values: Any) -> list[Any]:
-    """Returns numbers as scalar tensors of the rate's type, for `set_rate` to take one by one.
-
-    Converting many at a time takes a fraction of the time of one by one.
-
-    Args:
-        optimizer: An optimizer with a fixed rate.
-        values: A sequence of numbers.
-    """
-    dtype = optimizer.learning_rate.dtype
-    return list(keras.ops.unstack(keras.ops.convert_to_tensor(values, dtype)))
 
 
 def assign(variable: keras.Variable, value: Any) -> None:
@@ -143,6 +135,8 @@ def assign(variable: keras.Variable, value: Any) -> None:
 
 def updates(optimizer: Any) -> int:
     """Returns how many updates the optimizer has made."""
+    if is_several(optimizer):  # Its own count is of batches, in either case.
+        return batches(optimizer) // batches_an_update(optimizer)
     return _whole(optimizer.iterations)
 
 
@@ -155,6 +149,9 @@ def batches(optimizer: Any) -> int:
 def set_batches(optimizer: Any, value: int) -> None:
     """Sets how many batches the optimizer has seen."""
     inner(optimizer)._iterations.assign(value)
+    if is_several(optimizer):  # Those inside count for themselves.
+        for part in parts(optimizer):
+            part._iterations.assign(value)
 
 
 def scales_loss(optimizer: Any) -> bool:
@@ -173,7 +170,7 @@ def loss_scale(optimizer: Any) -> float | None:
 
 def batches_an_update(optimizer: Any) -> int:
     """Returns over how many batches the optimizer accumulates gradients: 1 if it does not."""
-    return inner(optimizer).gradient_accumulation_steps or 1
+    return max((part.gradient_accumulation_steps or 1 for part in parts(optimizer)), default=1)
 
 
 def _whole(variable: Any) -> int:

@@ -1,14 +1,13 @@
 """`PolicyCallback`: what sets the rate before each batch, and finds where a cycle begins."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from clr import checks, optimizers
+from clr import checks, optimizers, rates
 from clr.momentum_in_fit import MomentumInFit
 from clr.place import Place
 
@@ -30,14 +29,6 @@ def field(name: str) -> Any:
         callback._reshape(**{name: value})
 
     return property(get, put, doc="The argument of this name.")
-
-
-class _RatesAhead(NamedTuple):
-    """The rates of the batches to come, as numbers and as tensors."""
-
-    batches: range = range(0)
-    rates: Sequence[float] = ()
-    tensors: Sequence[Any] = ()
 
 
 class PolicyCallback(keras.callbacks.Callback):
@@ -65,7 +56,7 @@ class PolicyCallback(keras.callbacks.Callback):
         self.history: dict[str, list] = {}
         self._lists_in_history()
         self._trained, self._reset_asked = 0, False
-        self._place = Place()
+        self._place, self._rate = Place(), rates.OneRate()
         self._begin_training()
 
     def _lists_in_history(self) -> None:
@@ -87,8 +78,8 @@ class PolicyCallback(keras.callbacks.Callback):
         self._epochs_begun, self._has_warned = 0, False
         self._begun, self._ended = 0, list[int]()  # Batches of the epoch.
         self._last_batch = -1
-        self._rate_set: float | None = None
-        self._ahead = _RatesAhead()
+        self._rate_set: Any = None
+        self._ahead = rates.RatesAhead()
         self._momentum: MomentumInFit | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,18 +103,20 @@ class PolicyCallback(keras.callbacks.Callback):
             ValueError: The model's rate can't be set, or is not the one that it trains with.
         """
         super().set_model(model)
-        name, optimizer = type(self).__name__, model.optimizer
-        optimizers.require_fixed_rate(
-            optimizer,
-            f"`{name}` needs a compiled model and an optimizer",
-            "For a cyclical schedule use CyclicalLearningRate, without this callback.",
-        )
-        optimizers.require_one(model, name)
+        self._rate = self._find_rate(model)
+        optimizers.require_one(model, type(self).__name__)
         self._drop_unfinished()  # Of a training run that was broken off.
-        self._place.meet(optimizer, self._spans_fit)
+        self._place.meet(model.optimizer, self._spans_fit)
         # Before any callback's on_train_begin: BackupAndRestore moves the count there, and what was
         # asked for before `fit` means the count of then.
         self._begin_cycle_if_asked()
+
+    def _find_rate(self, model: keras.Model) -> rates.OneRate:
+        return rates.of(
+            model,
+            f"`{type(self).__name__}` needs a compiled model and an optimizer",
+            "For a cyclical schedule use CyclicalLearningRate, without this callback.",
+        )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Forgets the former training run.
@@ -163,7 +156,8 @@ class PolicyCallback(keras.callbacks.Callback):
         place.begin_epoch(optimizer)
         if self._rate_set is None or place.batches <= before:
             # Nothing was set yet, or the optimizer's state was put back, and its rate with it.
-            self._rate_set = optimizers.rate(optimizer)
+            self._rate = self._find_rate(self.model)
+            self._rate_set = self._rate.read(self.model)
         if not first and self._spans_fit:
             self._warn_of_other_steps(place.batches - before)
         if not place.origin_is_known and place.find_origin(epoch, steps, self._spans_fit):
@@ -175,7 +169,7 @@ class PolicyCallback(keras.callbacks.Callback):
         if not self._spans_fit:
             self._check_end(epoch, place.batches - before)
         self._begun, self._ended, self._last_batch = 0, [], -1
-        self._ahead, place.was_used = _RatesAhead(), True
+        self._ahead, place.was_used = rates.RatesAhead(), True
         self._epochs_begun += 1
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
@@ -190,7 +184,7 @@ class PolicyCallback(keras.callbacks.Callback):
         self._last_batch = batch
         self._begun += 1
         self._rate_set = self._ahead.rates[place]
-        optimizers.set_rate(self.model, self._ahead.tensors[place])
+        self._rate.set(self.model, self._ahead.tensors[place])
         self._trained += 1
         self.history["lr"].append(self._rate_set)
         self.history["iterations"].append(self._trained)
@@ -217,7 +211,7 @@ class PolicyCallback(keras.callbacks.Callback):
             rate = self.history["lr"][-1]
             if found_no_data:
                 self._rate_set = rate
-                optimizers.set_rate(self.model, rate)
+                self._rate.set(self.model, *self._rate.tensors(self.model, [rate]))
             if logs is not None:
                 logs["learning_rate"] = rate
 
@@ -242,7 +236,7 @@ class PolicyCallback(keras.callbacks.Callback):
     def _move_to(self, iteration: int) -> None:
         """Lets the policy's iteration that comes next be this one."""
         self._place.move_to(getattr(self.model, "optimizer", None), iteration)
-        self._ahead = _RatesAhead()
+        self._ahead = rates.RatesAhead()
 
     def _told(self, name: str) -> Any:
         """Returns what `fit`, or a `CallbackList`, says of the training run; `None` if nothing."""
@@ -260,15 +254,12 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def _refuse_another_hand(self) -> None:
         """Raises an error if the rate is another than this callback, or `fit`'s start, left."""
-        rate = optimizers.rate(self.model.optimizer)
-        # Rounded as a rate is on its way into the optimizer.
-        dtype = self.model.optimizer.learning_rate.dtype
-        if rate != float(keras.ops.convert_to_tensor(self._rate_set, dtype)):
+        if not self._rate.is_at(self.model, self._rate_set):
             name = type(self).__name__
             raise ValueError(
                 f"`{name}` sets the learning rate before every batch, and something else, another "
                 f"callback perhaps, has set it too: {name} left {self._rate_set:g}. Take out one "
-                f"or the other. Received: learning_rate={rate:g}"
+                f"or the other. Received: learning_rate={self._rate.told(self.model)}"
             )
 
     def _look_ahead(self, batch: int) -> None:
@@ -284,9 +275,9 @@ class PolicyCallback(keras.callbacks.Callback):
         end = batch + (1 if counter.each_batch else optimizers.AHEAD)
         if steps := self._told("steps"):
             end = min(end, max(steps, batch + 1))
-        rates = self.policy.rate(self._place.iteration_before(np.arange(batch, end)))
-        tensors = optimizers.as_rates(self.model.optimizer, rates)
-        self._ahead = _RatesAhead(range(batch, end), rates.tolist(), tensors)
+        values = self.policy.rate(self._place.iteration_before(np.arange(batch, end)))
+        tensors = self._rate.tensors(self.model, values)
+        self._ahead = rates.RatesAhead(range(batch, end), values.tolist(), tensors)
 
     def _reshape(self, **values: Any) -> None:
         """Takes new values for fields of the policy. The place in the cycle stays the same."""
@@ -297,7 +288,7 @@ class PolicyCallback(keras.callbacks.Callback):
             self.policy = self._shape
         elif self.policy is not None:
             self.policy = self._spanning(self.policy.total_steps)
-        self._ahead = _RatesAhead()
+        self._ahead = rates.RatesAhead()
 
     def _begin_cycle_if_asked(self) -> bool:
         if asked := self._reset_asked:

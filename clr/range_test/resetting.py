@@ -6,31 +6,36 @@ from typing import Any
 
 import keras
 
-from clr import optimizers
+from clr import optimizers, rates
+
+NEEDS = (
+    "`model` must have an optimizer",
+    "Compile with a fixed rate, test, and compile anew with the schedule.",
+)
 
 
-def setter(model: keras.Model, rates: Sequence[float]) -> Callable[[keras.Model, int], None]:
+def setter(model: keras.Model, values: Sequence[float]) -> Callable[[keras.Model, int], None]:
     """Returns a function that sets the rate of a step, counted from 0.
 
     A step may come twice: where data of unknown length end, one begins that is not made.
 
     Args:
         model: A compiled model whose optimizer has a fixed rate, and its variables.
-        rates: The rates, one a step.
+        values: The rates, one a step.
     """
-    write = None
-    if keras.backend.backend() == "tensorflow":
+    rate, write = rates.of(model, *NEEDS), None
+    if keras.backend.backend() == "tensorflow" and not optimizers.is_several(model.optimizer):
         write = _writer(model.optimizer.learning_rate)
     steps, tensors = range(0), list[Any]()
 
     def set_rate(model: keras.Model, step: int) -> None:
         nonlocal steps, tensors
         if step not in steps:
-            steps = range(step, min(step + optimizers.AHEAD, len(rates)))
-            tensors = optimizers.as_rates(model.optimizer, rates[step : steps.stop])
+            steps = range(step, min(step + optimizers.AHEAD, len(values)))
+            tensors = rate.tensors(model, values[step : steps.stop])
         tensor = tensors[step - steps.start]
         if write is None:
-            optimizers.set_rate(model, tensor)
+            rate.set(model, tensor)
         else:
             write(tensor)
 

@@ -85,7 +85,9 @@ def lr_range_test(
     then `False`. Pass `lambda: make_data()` in their place.
 
     Args:
-        model: A compiled model whose optimizer has a fixed learning rate.
+        model: A compiled model whose optimizer has a fixed learning rate. The optimizers of a
+            `keras.optimizers.MultiOptimizer` move together: the rates of the test are those of the
+            one with the highest rate, and every other keeps its ratio to it.
         x: What `fit` takes: arrays, `tf.data.Dataset`, `PyDataset`, a generator (also an endless
             one), ...; or a function without arguments that returns one of these. Where it returns
             generators, it is called again for each pass.
@@ -133,7 +135,7 @@ def lr_range_test(
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: An argument out of its range, no data, a model that is not compiled or has
-            several optimizers, an optimizer built on a `LearningRateSchedule`.
+            optimizers of its own, an optimizer built on a `LearningRateSchedule`.
 
     Sources: Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186),
     section 3.3 (linear rise, accuracy); the exponential rise, averaged loss and stop at four times
@@ -157,12 +159,6 @@ def lr_range_test(
     check(model, x, y, settings, validation_data)
     if verbose not in (0, 1, 2):
         raise ValueError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}")
-    tested = {
-        "model": model.name,
-        "optimizer": type(optimizers.inner(model.optimizer)).__name__,
-        "default_lr": optimizers.default_rate(model.optimizer),
-    }
-
     built = is_built(model)
     with random_states_kept():
         data = x() if callable(x) else x
@@ -182,6 +178,11 @@ def lr_range_test(
             some = ((b for b in [batch]), None, None)
         if not built:
             build(model, batch, some, class_weight)
+    tested = {
+        "model": model.name,
+        "optimizer": type(optimizers.inner(model.optimizer)).__name__,
+        "default_lr": optimizers.default_rate(model.optimizer),
+    }
     clock, bar = Clock(), Bar(verbose == 1)
     rise = _Rise(settings, validation_data, bar)
     shuffles = is_arrays(data) or isinstance(data, keras.utils.PyDataset)

@@ -8,6 +8,7 @@ import keras
 
 from clr import checks, optimizers
 from clr.range_test.batches import has_none, is_arrays, is_endless, is_once
+from clr.range_test.resetting import NEEDS
 
 SCHEDULES = ("exponential", "linear")
 FEWEST_STEPS = 200  # By default; over the default eight decades, 25 to a decade.
@@ -75,11 +76,7 @@ def check(model: Any, x: Any, y: Any, settings: Settings, validation_data: Any) 
         raise ValueError(
             f"`model` must be compiled: call model.compile(...) first. Received: {model.name!r}"
         )
-    optimizers.require_fixed_rate(
-        model.optimizer,
-        "`model` must have an optimizer",
-        "Compile with a fixed rate, test, and compile anew with the schedule.",
-    )
+    optimizers.require_fixed_rate(model.optimizer, *NEEDS)
     optimizers.require_one(model, "lr_range_test")
     if x is None:
         raise ValueError("`x` must be the training data, as for `fit`. Received: x=None")

@@ -33,6 +33,9 @@ WRONG = [
     ("10", "CONFIDENCE", "0.95"),
     ("11", "MYSTERY", -1),
     ("12", "REPEATS", "7"),
+    ("13", "IMAGES", 1),
+    ("13", "NUM_EPOCHS", 0),
+    ("13", "SEED", "0"),
     ("14", "SEEDS", 1),
     ("14", "BATCH_SIZE", 1000),
 ]

@@ -398,19 +398,10 @@ class TwoHalves(OwnStep):
         self.critic_optimizer, self.generator_optimizer = optimizers
 
 
-@pytest.mark.parametrize("several", ["attributes", "one in one"])
-def test_several_optimizers_are_refused_by_name_before_the_first_batch(several):
-    sgd = [keras.optimizers.SGD(0.5), keras.optimizers.SGD(0.5)]
+def test_several_optimizers_are_refused_by_name_before_the_first_batch():
     plain, callbacks = made("callback")
-    if several == "attributes":
-        model, names = TwoHalves(plain.layers), "TwoHalves.critic_optimizer, TwoHalves.generator"
-        model.compile(*sgd)
-    elif hasattr(keras.optimizers, "MultiOptimizer"):
-        model, names = plain, "several"
-        choose = keras.optimizers.OptimizerMap(sgd[0], {"other": sgd[1]})
-        model.compile(keras.optimizers.MultiOptimizer(choose), unit_gradient)
-    else:
-        pytest.skip("Keras has MultiOptimizer from version 3.15 on")
+    model, names = TwoHalves(plain.layers), "TwoHalves.critic_optimizer, TwoHalves.generator"
+    model.compile(keras.optimizers.SGD(0.5), keras.optimizers.SGD(0.5))
     with pytest.raises(ValueError, match=rf"`CyclicLR`.*{names}.*CyclicalLearningRate\("):
         fit(model, callbacks)
     assert not trained_with(model).any()

@@ -176,12 +176,6 @@ def test_an_optimizer_without_a_momentum_to_cycle_is_refused_with_the_remedy(nam
     fit(compiled(optimizer()), OneCycleLR(0.1, 20, cycle_momentum=False))
 
 
-def test_several_optimizers_in_one_have_no_momentum_together():
-    each = keras.optimizers.OptimizerMap(keras.optimizers.Adam())
-    with pytest.raises(ValueError, match="cycle_momentum=False, as this optimizer has no momentum"):
-        cycle_momentum(keras.optimizers.MultiOptimizer(each), POLICY)
-
-
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs step by step, with numbers")
 def test_an_optimizer_that_makes_its_momentum_a_plain_number_says_so():
     class Plain(keras.optimizers.SGD):

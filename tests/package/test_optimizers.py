@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from clr import optimizers
+from clr import optimizers, rates
 
 X = np.ones((8, 2), "float32")
 
@@ -43,9 +43,10 @@ def test_a_rate_that_is_set_is_the_rate_in_force_and_trains(value):
     model = trained(keras.optimizers.SGD(0.1))
     if value == "a tensor":
         value = keras.ops.convert_to_tensor(0.25, "float32")
-    optimizers.set_rate(model, value)
-    assert optimizers.rate(model.optimizer) == 0.25
-    optimizers.set_rate(model, 0.0)
+    rate = rates.of(model, "`x` needs one", "Do that.")
+    rate.set(model, value)
+    assert rate.read(model) == optimizers.rate(model.optimizer) == 0.25
+    rate.set(model, 0.0)
     before = model.get_weights()
     model.fit(X, X[:, :1], verbose=0)
     np.testing.assert_array_equal(before[0], model.get_weights()[0])
