@@ -125,12 +125,7 @@ class PolicyCallback(keras.callbacks.Callback):
             RuntimeError: No model is attached.
             ValueError: The policy is to span this `fit`, and the length of `fit` is not known.
         """
-        if self._place.optimizer is None:
-            raise RuntimeError(
-                f"`{type(self).__name__}` has no model yet. In a loop of your own call "
-                "set_model(model) first, then on_train_begin() and, before each batch, "
-                "on_train_batch_begin(batch). Received: model=None"
-            )
+        self._require_model()
         self._begin_training(in_fit=self._told("verbose") is not None)
         self._in_training = True
         # A cycled momentum goes by the optimizer's count. Read each time, history is right then.
@@ -140,8 +135,17 @@ class PolicyCallback(keras.callbacks.Callback):
             self.policy = None  # The first epoch's number is still missing.
             self._require_steps()
 
+    def _require_model(self) -> None:
+        if self._place.optimizer is None:
+            raise RuntimeError(
+                f"`{type(self).__name__}` has no model yet. In a loop of your own call "
+                "set_model(model) first, then on_train_begin() and, before each batch, "
+                "on_train_batch_begin(batch). Received: model=None"
+            )
+
     def on_train_end(self, logs: dict | None = None) -> None:
         """Makes the momentum constant again."""
+        self._require_model()
         if self._momentum is not None:
             self._momentum.release()
         self._momentum, self._in_training = None, False
@@ -199,14 +203,17 @@ class PolicyCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Puts the rate of the epoch's last batch into the logs, as Keras's scheduler does."""
+        self._require_model()
+        begun = self._begun
         found_no_data = self._drop_unfinished()
         trained = 1 + max(self._ended, default=-1)
         if self.model.steps_per_execution > 1:
             trained = min(trained, self._told("steps") or trained)
         optimizer, place = self.model.optimizer, self._place
         place.counter.end_epoch(optimizer, trained, found_no_data)
-        if trained and self._in_fit and place.counter.now(optimizer) == place.updates:
-            self._warn_of_no_update(trained)
+        batches = trained if self._in_fit else begun
+        if batches and place.counter.now(optimizer) == place.updates:
+            self._warn_of_no_update(batches)
         if self.history["lr"]:
             rate = self.history["lr"][-1]
             if found_no_data:
@@ -266,10 +273,11 @@ class PolicyCallback(keras.callbacks.Callback):
         """Computes the rates of this batch and of those that follow it in the epoch."""
         if not self._epochs_begun:  # A loop of one's own, without epochs.
             self.on_epoch_begin(0)
-        if not self._ahead.batches:
+        counter = self._place.counter
+        # In a loop of one's own a step may also put back a rate that it kept from before.
+        if not self._ahead.batches or (counter.each_batch and not self._in_fit):
             self._refuse_another_hand()
             self._lists_in_history()  # Scripts set `history = {}` to begin a new one.
-        counter = self._place.counter
         if counter.each_batch or batch <= self._last_batch:
             counter.read(self.model.optimizer, batch)
         end = batch + (1 if counter.each_batch else optimizers.AHEAD)
@@ -367,7 +375,8 @@ class PolicyCallback(keras.callbacks.Callback):
             name = type(self).__name__
             warnings.warn(
                 f"`model.optimizer` made no update in an epoch of {trained} batches, so that the "
-                f"rates which {name} set had no effect. Does train_step use another optimizer?",
+                f"rates which {name} set had no effect. Does the step use another optimizer, or a "
+                "copy of its variables that is not written back?",
                 stacklevel=2,
             )
 

@@ -110,7 +110,7 @@ def of(model: keras.Model, needed_by: str, remedy: str) -> OneRate:
     Warns:
         UserWarning: A pattern of an `OptimizerMap` fits none of the model's variables.
     """
-    optimizers.require_fixed_rate(model.optimizer, needed_by, remedy)
+    optimizers.require_fixed_rate(getattr(model, "optimizer", None), needed_by, remedy)
     if not optimizers.is_several(model.optimizer):
         return OneRate()
     if not model.optimizer.built:
