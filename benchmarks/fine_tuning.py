@@ -137,7 +137,7 @@ class Study:
 
     def __init__(self, name: str):
         self.name, optimizer = name, OPTIMIZERS[name]
-        self.default = float(optimizer().learning_rate)
+        self.default = float(f"{float(optimizer().learning_rate):.4g}")
         self.head, self.whole = Network(optimizer, frozen=True), Network(optimizer)
         self.apart = Network(optimizer, part=PART)
         self.rows: dict[tuple[str, str], dict[str, Any]] = {}
