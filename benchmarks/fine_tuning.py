@@ -126,6 +126,9 @@ def with_new_head(weights: list[np.ndarray], seed: int) -> list[np.ndarray]:
     return [*weights[:-2], np.array(kernel), 0 * weights[-1]]
 
 
+Begin = tuple[list[np.ndarray], int, Data]  # The first weights, the seed, the data.
+
+
 class Study:
     """What one optimizer does, seed by seed.
 
@@ -158,14 +161,14 @@ class Study:
         row["edges"].append(edge and float(f"{edge:.4g}"))
         row["methods"].append(method)
 
-    def constants(self, stage: str, network: Network, *begin: Any) -> None:
+    def constants(self, stage: str, network: Network, begin: Begin) -> None:
         """Trains at each constant rate."""
         for factor in FACTORS:
             rate, name = factor * self.default, f"constant {factor:g}"
             score = network.trained(*begin, rate, EPOCHS.get(stage, OTHERWISE), False)
             self.note(stage, name, score, rate, None, "given")
 
-    def suggested(self, stage: str, network: Network, *begin: Any, body: str = "") -> float:
+    def suggested(self, stage: str, network: Network, begin: Begin, body: str = "") -> float:
         """Makes a range test, and trains with one cycle at each of its two rates.
 
         The rates are that of the trials, which is the default, and the edge. Where the test finds
@@ -185,30 +188,32 @@ class Study:
             self.note(stage, body + contestant, score, rate, edge and edge.max_lr, method)
         return rate
 
-    def cycle(self, stage: str, contestant: str, network: Network, *begin: Any) -> None:
-        """Trains with one cycle up to a rate that was found elsewhere, the last argument."""
-        score = network.trained(*begin, EPOCHS.get(stage, OTHERWISE))
-        self.note(stage, contestant, score, begin[-1], None, "given")
+    def cycle(
+        self, stage: str, contestant: str, network: Network, begin: Begin, rate: float
+    ) -> None:
+        """Trains with one cycle up to a rate that was found elsewhere."""
+        score = network.trained(*begin, rate, EPOCHS.get(stage, OTHERWISE))
+        self.note(stage, contestant, score, rate, None, "given")
 
     def measure(self, seed: int) -> None:
         """Trains a network, and fine-tunes it in all ways."""
         early, late = classes(0, MANY, seed), classes(5, IMAGES, seed)
         keras.utils.set_random_seed(seed)
         fresh = Network(OPTIMIZERS[self.name]).model.get_weights()
-        self.suggested("before", self.whole, fresh, seed, early)
+        self.suggested("before", self.whole, (fresh, seed, early))
         scratch = self.rows["before", "suggested"]["rates"][-1]
         begin = with_new_head(self.whole.model.get_weights(), seed), seed, late
-        self.cycle("untrained", "from scratch", self.whole, fresh, seed, late, scratch)
+        self.cycle("untrained", "from scratch", self.whole, (fresh, seed, late), scratch)
 
-        self.constants("head", self.head, *begin)
-        self.suggested("head", self.head, *begin)
+        self.constants("head", self.head, begin)
+        self.suggested("head", self.head, begin)
         ready = self.head.model.get_weights(), seed, late
 
-        self.constants("all", self.whole, *ready)
-        self.cycle("all", "from scratch", self.whole, *ready, scratch)
-        edge = self.suggested("all", self.whole, *ready)
-        self.cycle("all", "body slower, same rate", self.apart, *ready, edge)
-        self.suggested("all", self.apart, *ready, body="body slower, ")
+        self.constants("all", self.whole, ready)
+        self.cycle("all", "from scratch", self.whole, ready, scratch)
+        edge = self.suggested("all", self.whole, ready)
+        self.cycle("all", "body slower, same rate", self.apart, ready, edge)
+        self.suggested("all", self.apart, ready, body="body slower, ")
 
 
 def main() -> None:
