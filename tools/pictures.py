@@ -85,6 +85,8 @@ def own_model() -> None:
     exec(example((ROOT / "README.md").read_text(encoding="utf-8")), {})
     figure = plt.gcf()
     figure.set_size_inches(6, 3.6)
+    plt.gca().minorticks_off()
+    plt.rcParams["svg.fonttype"] = "none"  # Letters as paths would be two thirds of the file.
     save(figure, "own_model.svg")
 
 

@@ -1,5 +1,13 @@
 """Sphinx extension: mends what would keep a reader without eyes or mouse out of a page."""
 
+import re
+
+# The output of a cell whose figure has the class `wide`.
+WIDE = re.compile(
+    r'(<div class="cell_output docutils container")(>\s*<figure(?:(?!</figure>).)*?<img[^>]*\bwide\b)',
+    re.DOTALL,
+)
+
 
 def mend(app, pagename, templatename, context, doctree):
     """Changes the page's body."""
@@ -7,7 +15,8 @@ def mend(app, pagename, templatename, context, doctree):
     # The entries of the bibliography have a role of their own, which is none of a list's.
     body = body.replace('<div role="list" class="citation-list">', "<div>")
     # On narrow windows a table scrolls: by keyboard too, once it can be reached.
-    context["body"] = body.replace('<table class="', '<table tabindex="0" class="')
+    body = body.replace('<table class="', '<table tabindex="0" class="')
+    context["body"] = WIDE.sub(r'\1 tabindex="0"\2', body)  # And so does a wide figure.
 
 
 def setup(app):
