@@ -4,7 +4,8 @@ import re
 
 # The output of a cell whose figure has the class `wide`.
 WIDE = re.compile(
-    r'(<div class="cell_output docutils container")(>\s*<figure(?:(?!</figure>).)*?<img[^>]*\bwide\b)',
+    r'(<div class="cell_output docutils container")'
+    r"(>\s*<figure(?:(?!</figure>).)*?<img[^>]*\bwide\b)",
     re.DOTALL,
 )
 
