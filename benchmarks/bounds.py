@@ -37,13 +37,11 @@ from typing import Any
 import keras
 import numpy as np
 from bounds_tasks import OPTIMIZERS, TASKS, Task
-from harness import write
+from harness import write, write_task
 
-from clr import CyclicPolicy, OneCyclePolicy, lr_range_test, recorded_benchmark, records
-from clr.files import write_json
+from clr import CyclicPolicy, OneCyclePolicy, lr_range_test, recorded_benchmark
 from clr.range_test import RangeTest
 from clr.range_test.trials import SHARE
-from clr.training import hardware, versions
 
 Shape = Callable[[float, float, int], Any]  # From base_lr, max_lr and steps to a rate a step.
 
@@ -233,12 +231,8 @@ def record(task: Task, seeds: int, retest: bool, until: float) -> None:
                 "held": task.held,
                 "rows": [rows[contestant] for contestant in current],
                 "curves": curves,
-                "hardware": hardware(),
-                "versions": versions(),
             }
-            path = records.BENCHMARKS / f"{name}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, records.BENCHMARK, content)
+            write_task(name, content)
 
 
 def step_count(curve: dict[str, Any], trials: bool) -> int:

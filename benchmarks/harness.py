@@ -123,6 +123,14 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
         raise SystemExit("\n".join(["WORSE than before:", *worse]))
 
 
+def write_task(name: str, content: dict[str, Any]) -> None:
+    """Writes what was measured on one task to clr/benchmarks/<name>.json, with the machine."""
+    path = records.BENCHMARKS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {**content, "hardware": hardware(), "versions": versions()}
+    write_json(path, records.BENCHMARK, content)
+
+
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['median']:.4g} ({value['low']:.4g} to {value['high']:.4g})"

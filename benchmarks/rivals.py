@@ -41,12 +41,10 @@ import numpy as np
 import tensorflow as tf
 from bounds import RateTable, Trainer, read, step_count
 from bounds_tasks import LAST, Data, Task
-from harness import write
+from harness import write, write_task
 from scipy import stats
 
-from clr import CyclicPolicy, OneCyclePolicy, recorded_benchmark, records
-from clr.files import write_json
-from clr.training import hardware, versions
+from clr import CyclicPolicy, OneCyclePolicy, recorded_benchmark
 
 HELD_BACK = 0.15  # Of the training examples.
 LONGER = 4  # The long budget is so many times the short one.
@@ -414,12 +412,8 @@ def record(task: Task, seeds: int, until: float) -> None:
             "stops": STOPS,
             "rows": [*rows.values()],
             "tests": tests,
-            "hardware": hardware(),
-            "versions": versions(),
         }
-        path = records.BENCHMARKS / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, records.BENCHMARK, content)
+        write_task(name, content)
 
 
 # --- the table ------------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ class Snapshots(AtCycleEnds):
             of another training run, or `cycle` does not set the rate there.
 
     Warns:
-        UserWarning: No cycle ended in a `fit`; a snapshot in the folder is damaged, or later than
-            the training run that goes on.
+        UserWarning: No cycle ended in a `fit`, nor before it; a snapshot in the folder is damaged,
+            or later than the training run that goes on.
 
     Source: Huang et al., "Snapshot Ensembles: Train 1, Get M for Free" (arXiv:1704.00109).
     """
@@ -132,7 +132,7 @@ class Snapshots(AtCycleEnds):
                 self.weights[number] = found[0]
 
     def _complaint(self) -> str | None:
-        if self._has_ended:
+        if self._has_ended or self.weights:  # From before, of a training run that goes on.
             return None
         return (
             "No cycle ended in this `fit`, so that Snapshots kept no weights in it. Train for more "

@@ -205,7 +205,6 @@ def test_a_suggestions_warning_is_given_and_kept(answers, monkeypatch):
 # Checkpoints
 
 
-@pytest.mark.filterwarnings("ignore:No cycle ended in this `fit`")  # Only the last epoch is left.
 def test_a_resumed_training_does_not_test_again(answers, tmp_path, capsys):
     data, calls = subset(32, 10), answers(FALLS_AND_RISES)
     whole = train(replace(TINY, num_epochs=3), data, run_dir=tmp_path)

@@ -473,7 +473,6 @@ def test_a_run_tells_the_averages_accuracy_and_trains_as_without(eager, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
-@pytest.mark.filterwarnings("ignore:No cycle ended in this `fit`:UserWarning")  # Only before.
 @pytest.mark.parametrize("method", ["triangular", "constant"])
 def test_broken_off_between_average_and_checkpoint_a_run_ends_as_one_that_was_not(
     eager, tmp_path, method

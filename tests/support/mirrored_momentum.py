@@ -4,29 +4,18 @@ The devices must be made before TensorFlow starts, so no test that shares a proc
 """
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "tensorflow"
-import tensorflow as tf
+from two_devices import STRATEGIES, X, Y  # isort: skip  Before TensorFlow starts.
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import numpy as np
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import clr
 
-import clr  # noqa: E402
-
-X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
-Y = X.sum(axis=1, keepdims=True)
 BATCH, EPOCHS = 8, 4
-STRATEGIES = {
-    "one": tf.distribute.get_strategy,
-    "two": lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
-}
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
     "adam": lambda: keras.optimizers.Adam(0.01),
