@@ -18,6 +18,7 @@ STYLE: Any = {
     # So wide that 10 points are 9 pixels on a telephone's screen.
     "figure.figsize": (5, 3.2),
     "figure.dpi": 110,
+    "figure.constrained_layout.use": True,  # Legends outside the axes get their room.
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "axes.facecolor": "none",
@@ -48,7 +49,8 @@ def use_style() -> None:
     if "ipykernel" in sys.modules:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg", metadata={"Date": None})
+        # As large as asked for: what a tight box adds would shrink the text on a telephone.
+        set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches=None)
 
 
 def policy(

@@ -179,7 +179,7 @@ def visit(open_tab, path: Path) -> Visit:
                .filter(e => e.getBoundingClientRect().right > 361)
                .slice(0, 5).map(e => e.tagName + '.' + e.className)"""
         )
-    seen.small_text = [found for found in tab.evaluate(TEXT_HEIGHT) if found[1] < 7.8]
+    seen.small_text = [found for found in tab.evaluate(TEXT_HEIGHT) if found[1] < 9]
     seen.backgrounds = tab.evaluate(
         """[...document.querySelectorAll('.bd-article img')]
            .map(e => getComputedStyle(e).backgroundColor)"""
