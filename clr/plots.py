@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK = "#6a6a6a"  # On a white page. The book's style sheet inverts figures on a dark one.
+BLUE, ORANGE, GREEN, PINK, PURPLE, OCHRE = CYCLE = (
+    "#3d7fd9", "#e0762b", "#2a9d6e", "#c44e8a", "#8f6fd1", "#a58a1f"
+)  # fmt: skip
+# A method has its colour on every page. `valley.css` repeats three of them.
+COLOURS = {
+    "constant": INK,
+    "triangular": BLUE,
+    "triangular2": ORANGE,
+    "one_cycle": GREEN,
+    "cosine": PINK,  # With a warm-up or restarts as well.
+    "exp_range": PURPLE,
+    "linear": OCHRE,  # And whatever else falls in straight lines: step decay, WSD's end.
+    "step": OCHRE,
+}
 STYLE: Any = {
     # So wide that 10 points are 9 pixels on a telephone's screen.
     "figure.figsize": (5, 3.2),
@@ -28,9 +42,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "axes.prop_cycle": plt.cycler(
-        color=["#3d7fd9", "#e0762b", "#2a9d6e", "#c44e8a", "#8f6fd1", "#a58a1f"]
-    ),
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
     "grid.color": INK,
     "grid.alpha": 0.25,
     "legend.frameon": False,
