@@ -65,7 +65,7 @@ INGREDIENTS = {
     "nesterov": ("nesterov",),
 }
 DECIDED = ("constant", "step", "cosine", "triangular", "one_cycle")
-AVERAGED = ("triangular", "triangular2", "one_cycle", "constant")
+AVERAGED = ("triangular", "constant", "one_cycle", "triangular2")
 COMPARED = tuple(method for method in METHODS if method != "exp_range")
 
 Task = tuple[str, Experiment]  # The file's name, and what to train.
@@ -100,13 +100,16 @@ def cifar10() -> Iterator[Task]:
 
 
 def averaged() -> Iterator[Task]:
-    """Yields methods whose weights are averaged, on digits and then as in `cifar10`."""
+    """Yields methods whose weights are averaged, on digits and then as in `cifar10`.
+
+    A verdict needs three seeds, so CIFAR-10 has all seeds of a method before the next method.
+    """
     for seed in SEEDS:
         for method in AVERAGED:
             experiment = on_digits(method, BUDGETS["long"], seed)
             yield f"averaged/digits-{method}-seed-{seed}", replace(experiment, average=True)
-    for seed in CIFAR10_SEEDS:
-        for method in AVERAGED:
+    for method in AVERAGED:
+        for seed in CIFAR10_SEEDS:
             experiment = Experiment(**NARROW, clr_method=method, seed=seed, average=True)
             yield f"averaged/cifar10-{method}-seed-{seed}", experiment
 
