@@ -92,7 +92,7 @@ class Network:
         """Returns the test accuracy in per cent, after one cycle or at a constant rate."""
         model, callbacks = self.start(weights, seed), []
         if one_cycle:
-            callbacks = [OneCycleLR(rate, cycle_momentum=False)]
+            callbacks = [OneCycleLR(rate)]
         else:
             model.optimizer.learning_rate.assign(rate)
         options: dict[str, Any] = {"batch_size": _batch(data), "epochs": epochs, "verbose": 0}

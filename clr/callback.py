@@ -67,7 +67,7 @@ class CyclicLR(PolicyCallback):
         scale_mode: `"cycle"` (default): `scale_fn` is called with the cycle's number, from 1;
             `"iterations"`: with the iteration's, from 0.
         step_size_down: Iterations of the falling half. Defaults to `step_size`. Not with `cycles`.
-        cycle_momentum: Whether the optimizer's momentum (Adam's `beta_1`) swings against the rate,
+        cycle_momentum: Whether the optimizer's momentum (Adam's `beta_1`) goes against the rate,
             inside the compiled step; see `cycle_momentum`. Defaults to `False`.
         base_momentum: Where it stands at the first turn. Defaults to `0.8`.
         max_momentum: Where it stands at the start and end of each cycle. Defaults to `0.9`.
@@ -265,7 +265,8 @@ class OneCycleLR(PolicyCallback):
         final_div_factor: What the first rate is divided by for the last. Defaults to `1e4`.
         three_phase: Whether the fall pauses at the first rate, as in the paper. Defaults to
             `False`, as in fastai and PyTorch.
-        cycle_momentum: Whether the momentum cycles. Defaults to `True`.
+        cycle_momentum: Whether the momentum cycles. Defaults to `False`: here it gained nothing. In
+            PyTorch and fastai it cycles.
         base_momentum: The momentum at the turn. Defaults to `0.85`.
         max_momentum: The momentum at the start and the end. Defaults to `0.95`.
 
@@ -296,7 +297,7 @@ class OneCycleLR(PolicyCallback):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
         three_phase: bool = False,
-        cycle_momentum: bool = True,
+        cycle_momentum: bool = False,
         base_momentum: float = 0.85,
         max_momentum: float = 0.95,
     ):

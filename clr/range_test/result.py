@@ -161,8 +161,7 @@ class RangeTest:
 
         Args:
             method: As for `suggest`.
-            **kwargs: Arguments of `OneCycleLR`. With `max_lr`, nothing is read off the test. The
-                momentum stays as it is, as in the trials, if you don't pass `cycle_momentum=True`.
+            **kwargs: Arguments of `OneCycleLR`. With `max_lr`, nothing is read off the test.
 
         Raises:
             TypeError: As `OneCycleLR` raises it.
@@ -171,7 +170,6 @@ class RangeTest:
         Warns:
             UserWarning: As `suggest` warns.
         """
-        kwargs.setdefault("cycle_momentum", False)
         if "max_lr" not in kwargs:
             kwargs["max_lr"] = self._suggest(method, stacklevel=3).max_lr
         return OneCycleLR(**kwargs)

@@ -161,7 +161,7 @@ def trials_around(
                 split.to_train_on(),
                 class_weight=class_weight,
                 shuffle=False,
-                callbacks=[OneCycleLR(max_lr, cycle_momentum=False), Batches(bar, work)],
+                callbacks=[OneCycleLR(max_lr), Batches(bar, work)],
                 verbose=0,
             )
             return judged()

@@ -158,7 +158,7 @@ def test_of_cycles_start_leaves_the_first_ones_out():
 def test_without_a_cycle_the_ends_of_the_last_epochs_are_averaged(start, epochs, numbers):
     model = compiled()
     average = AveragedWeights(start=start)
-    kept = watched(model, OneCycleLR(0.5, cycle_momentum=False), average, epochs=epochs)
+    kept = watched(model, OneCycleLR(0.5), average, epochs=epochs)
     assert average.numbers == numbers
     assert_mean(model, average, [kept[number - 1] for number in numbers])
 

@@ -133,7 +133,7 @@ def test_lengths_that_span_fit_are_known_when_it_has_begun():
     assert one.policy == OneCyclePolicy(0.2, 2 * STEPS)
 
 
-@pytest.mark.parametrize("make", [CyclicLR, lambda **k: OneCycleLR(0.1, cycle_momentum=False, **k)])
+@pytest.mark.parametrize("make", [CyclicLR, lambda **k: OneCycleLR(0.1, **k)])
 @pytest.mark.parametrize("name", ["base_momentum", "max_momentum"])
 def test_bounds_of_a_momentum_that_does_not_cycle_are_refused(make, name):
     bounds = {"base_momentum": 0.1, "max_momentum": 0.99}

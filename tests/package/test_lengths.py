@@ -16,7 +16,7 @@ Y = X.sum(axis=1, keepdims=True)
 STEPS = 10  # Batches of 32 in an epoch of X, the last one of 22.
 BOUNDS = {"base_lr": 1e-3, "max_lr": 5e-2}
 MAKERS = [
-    pytest.param(lambda: OneCycleLR(5e-2, cycle_momentum=False), 1, id="one_cycle"),
+    pytest.param(lambda: OneCycleLR(5e-2), 1, id="one_cycle"),
     pytest.param(lambda: CyclicLR(**BOUNDS, cycles=3), 3, id="cyclic"),
 ]
 
@@ -274,7 +274,7 @@ def test_a_reset_with_bounds_keeps_the_cycles_and_one_with_a_step_size_ends_them
 @pytest.mark.parametrize(
     "make, number",
     [
-        (lambda: OneCycleLR(5e-2), 1),
+        (lambda: OneCycleLR(5e-2, cycle_momentum=True), 1),
         (lambda: CyclicLR(**BOUNDS, cycles=3, cycle_momentum=True), 3),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_schedule_with_cycled_momentum_is_exact_under_steps_per_execution():
         optimizer = keras.optimizers.SGD(schedule, momentum=0.9)
         cycle_momentum(optimizer, schedule.policy)
         weights.append(fit(compiled(optimizer, steps_per_execution=steps)))
-    callback = OneCycleLR(0.05, 20, base_momentum=0.3, max_momentum=0.9)
+    callback = OneCycleLR(0.05, 20, cycle_momentum=True, base_momentum=0.3, max_momentum=0.9)
     weights.append(fit(compiled(keras.optimizers.SGD(0.5, momentum=0.9)), callback))
     for exact, in_fives, by_callback in zip(*weights, strict=True):
         np.testing.assert_allclose(in_fives, exact, rtol=1e-5)
@@ -169,11 +169,11 @@ def test_an_optimizer_without_a_momentum_to_cycle_is_refused_with_the_remedy(nam
         return keras.optimizers.LossScaleOptimizer(made) if is_wrapped else made
 
     with pytest.raises(ValueError, match=r"`optimizer` must have a momentum.*optimizer=") as caught:
-        fit(compiled(optimizer()), OneCycleLR(0.1, 20))
+        fit(compiled(optimizer()), OneCycleLR(0.1, 20, cycle_momentum=True))
     assert "cycle_momentum=False" in str(caught.value)
     for attribute in WITHOUT[name]:
         assert f"compile with {name}({attribute}=0.9)" in str(caught.value)
-    fit(compiled(optimizer()), OneCycleLR(0.1, 20, cycle_momentum=False))
+    fit(compiled(optimizer()), OneCycleLR(0.1, 20))
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs step by step, with numbers")
@@ -183,7 +183,7 @@ def test_an_optimizer_that_makes_its_momentum_a_plain_number_says_so():
             self.assign_sub(variable, float(self.momentum) * gradient)
 
     with pytest.raises(TypeError, match="cycle_momentum=False"):
-        fit(compiled(Plain(0.1, momentum=0.9)), OneCycleLR(0.1, 20))
+        fit(compiled(Plain(0.1, momentum=0.9)), OneCycleLR(0.1, 20, cycle_momentum=True))
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs step by step, with numbers")

@@ -67,7 +67,7 @@ def expected(policy, shares, count):
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("made", [
     lambda: CyclicLR(0.01, 0.2, step_size=4),
-    lambda: OneCycleLR(0.2, cycle_momentum=False),
+    lambda: OneCycleLR(0.2),
 ], ids=["cyclic", "one cycle"])  # fmt: skip
 def test_each_moves_in_proportion_to_its_own_rate(made, wrapped):
     model, seen, cycle = compiled(wrapped=wrapped), Seen(), made()
@@ -103,7 +103,7 @@ class ByHand(keras.callbacks.Callback):
 def test_a_second_fit_and_a_second_callback_keep_the_proportion():
     model, seen = compiled(), Seen()
     cycle = CyclicLR(0.0, 0.2, step_size=4)
-    for callback in (cycle, cycle, OneCycleLR(0.3, cycle_momentum=False), copy.deepcopy(cycle)):
+    for callback in (cycle, cycle, OneCycleLR(0.3), copy.deepcopy(cycle)):
         fit(model, pickle.loads(pickle.dumps(callback)) if callback is cycle else callback, seen)
     found = np.array(seen.rates)
     assert len(found) == 32
@@ -291,7 +291,7 @@ def test_a_cycled_momentum_is_that_of_the_single_optimizer(kind):
     several, single = compiled(body=one(), head=one()), net()
     single.compile(one(), "mse")
     for model in (several, single):
-        fit(model, OneCycleLR(0.05), epochs=2)
+        fit(model, OneCycleLR(0.05, cycle_momentum=True), epochs=2)
     for a, b in zip(several.get_weights(), single.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
@@ -301,7 +301,7 @@ def test_an_optimizer_trained_before_follows_the_same_momentum():
         body, head = SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9)
         model = compiled(body=body, head=head)
         body._iterations.assign(updates)
-        fit(model, OneCycleLR(0.05))
+        fit(model, OneCycleLR(0.05, cycle_momentum=True))
         return model.get_weights()
 
     for a, b in zip(trained(0), trained(1000), strict=True):
@@ -311,7 +311,7 @@ def test_an_optimizer_trained_before_follows_the_same_momentum():
 def test_one_without_a_momentum_is_refused_and_none_is_left_cycling():
     model = compiled(body=SGD(0.01, momentum=0.9), head=SGD(0.1))
     with pytest.raises(ValueError, match=r"must have a momentum to cycle.*cycle_momentum=False"):
-        fit(model, OneCycleLR(0.1))
+        fit(model, OneCycleLR(0.1, cycle_momentum=True))
     assert not any("apply" in vars(part) for part in parts(model))
     with pytest.raises(ValueError, match=r"optimizer\.build\("):
         cycle_momentum(MultiOptimizer(lambda variable: SGD(0.1, momentum=0.9)), POLICY)

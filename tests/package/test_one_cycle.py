@@ -66,7 +66,7 @@ def test_the_rate_rises_once_falls_and_ends_annihilated(three_phase):
 
 
 def test_the_callback_trains_each_batch_with_the_policys_rate():
-    model, cycle = compiled(), OneCycleLR(**CYCLE)
+    model, cycle = compiled(), OneCycleLR(**CYCLE, cycle_momentum=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         fit(model, cycle)
@@ -80,7 +80,7 @@ def test_callback_and_schedule_train_to_the_same_weights():
         compiled(),
         compiled(keras.optimizers.SGD(OneCycleLearningRate(**CYCLE), momentum=0.9)),
     )
-    fit(by_callback, OneCycleLR(**CYCLE, cycle_momentum=False))
+    fit(by_callback, OneCycleLR(**CYCLE))
     fit(by_schedule)
     for one, other in zip(by_callback.get_weights(), by_schedule.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
@@ -93,7 +93,7 @@ def test_a_training_of_another_length_is_warned_of(epochs, said):
 
 
 def test_a_reset_starts_the_cycle_anew_momentum_included():
-    model, cycle = compiled(), OneCycleLR(**CYCLE)
+    model, cycle = compiled(), OneCycleLR(**CYCLE, cycle_momentum=True)
     fit(model, cycle)
     cycle.reset()
     fit(model, cycle)
