@@ -18,7 +18,7 @@ LONG = 10**9  # Updates, more than there ever are: to check arguments before a l
 
 
 class CyclicLR(PolicyCallback):
-    """Lets the learning rate swing between two bounds, batch by batch.
+    """Lets the learning rate rise and fall between two bounds, batch by batch.
 
     A drop-in for the reference callback: a script that makes and uses one stays as it is.
 

@@ -23,6 +23,8 @@ def MiniGoogLeNet(
 ) -> keras.Model:
     """Returns the small Inception-style network of Zhang et al. (2017), for images of 32x32 up.
 
+    The name MiniGoogLeNet is that of the PyImageSearch tutorial (Rosebrock, 2019).
+
     At 32x32x3, 10 classes and width 1 it has 1,656,250 parameters. The output is a softmax in
     float32 (also under mixed precision) over `classes`, two classes included: train those with
     one-hot labels and binary cross-entropy, which for a two-way softmax equals the categorical one.

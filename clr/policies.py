@@ -21,7 +21,7 @@ SCALE_MODES = ("cycle", "iterations")
 
 @dataclass(frozen=True)
 class CyclicPolicy:
-    """A learning rate that swings between two bounds (Smith 2015, section 3).
+    """A learning rate that rises and falls between two bounds (Smith 2015, section 3).
 
     With p the iteration's place in its cycle and c the cycle's number from 1,
 

@@ -22,7 +22,7 @@ SHOWN = "cifar10/triangular-seed-42"  # The recorded run of `waves.svg` and `car
 # The curves are drawn once, from left to right, for readers who don't mind motion.
 MOTION = """<style>
 @media (prefers-reduced-motion: no-preference) {
-  g[id^="curve"] { animation: draw 4.5s linear; }
+  g[id^="curve"] { animation: draw 1.5s linear; }
 }
 @keyframes draw { from { clip-path: inset(0 100% 0 0); } to { clip-path: inset(0); } }
 </style>

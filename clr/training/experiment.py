@@ -137,7 +137,7 @@ class Experiment:
         1e-2, "upper bound of the learning rate; auto: a range test before training finds it"
     )
     step_size: int = _option(8, "epochs in half a cycle; with step: from drop to drop")
-    cycle_momentum: bool = _option(False, "swing the momentum against a cyclical rate")
+    cycle_momentum: bool = _option(False, "move the momentum against a cyclical rate")
     gamma: float = _option(0.99994, "decay per iteration with exp_range, in (0, 1]")
     decay: float = _option(1e-4, "decay per iteration with time")
     factor: float = _option(0.25, "what each drop multiplies the rate with, in (0, 1], with step")
