@@ -1,6 +1,6 @@
 """Records the runs that the book's pages show: one JSON file each, in clr/runs/.
 
-    python tools/record.py budgets     chapters 3 and 10: the methods at short and long budgets
+    python tools/record.py budgets     chapter 10: the methods at short and long budgets
     python tools/record.py cifar10     chapter 6: the methods on CIFAR-10, on a narrow network
     python tools/record.py averaged    chapter 6: averages of weights, on digits and on CIFAR-10
     python tools/record.py recipe      chapter 6: the recipe, whole and without each ingredient

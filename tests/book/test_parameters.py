@@ -31,6 +31,7 @@ WRONG = [
     ("10", "CONFIDENCE", 95),
     ("10", "CONFIDENCE", 0),
     ("10", "CONFIDENCE", "0.95"),
+    ("10", "WORTH", "2"),
     ("11", "MYSTERY", -1),
     ("12", "REPEATS", "7"),
     ("13", "IMAGES", 1),

@@ -117,6 +117,47 @@ def test_a_gain_on_all_tasks_is_perhaps_and_taken_though_one_task_widens_its_int
     assert decisions(shown)["a long budget, a range test"] == COSINE
 
 
+@pytest.mark.parametrize(("gain", "worth"), [(1.0, False), (3.0, True)])
+def test_the_first_lines_name_a_gain_that_is_perhaps_there_only_if_it_is_worth_a_change(
+    read, gain, worth
+):
+    for name, more in zip("abcdef", (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5), strict=True):
+        record(name, **{ONE: gain + more, rivals.CHARGED: 0.5})
+    shown, names = read()
+    first = shown.split("\n\n")[1]
+    for run in names["RUNS"].values():
+        (line,) = [line for line in first.splitlines() if line.startswith(f"- **{run}:**")]
+        if worth:
+            assert line.startswith(f"- **{run}:** *{ONE}* after a range test, perhaps +{gain} ±")
+            assert f"or +{gain - 0.5} ± " in line and "counting the test's cost" in line
+        else:
+            assert "Nothing is worth a change." in line and ONE not in line
+    assert decisions(shown)["a long budget, a range test"] == ONE
+
+
+def test_the_page_says_whether_cycles_win_when_stopped_unplanned_as_the_records_do(read):
+    for name, gain in zip("abcdef", range(1, 7), strict=True):
+        record(name, **{CYCLES: gain, CALMER: gain})
+    shown, _ = read()
+    assert "stop at an unknown time is shown." in shown
+    assert "stop unplanned **holds**" in shown
+
+
+def test_one_table_has_every_schedule_between_the_same_bounds_paired_by_seed(read):
+    for name in "abcdef":
+        record(name)
+    shown, names = read()
+    lines = [line for line in shown.splitlines() if line.startswith("| `")]
+    runs = names["runs_of"]
+    assert len(lines) == len({method for _, method in runs}) == 10
+    (row,) = [line.strip("|").split("|") for line in lines if line.startswith("| `one_cycle`")]
+    ours, theirs = runs["short", "one_cycle"], runs["short", "triangular"]
+    apart = [100 * (ours[seed].test_accuracy - theirs[seed].test_accuracy) for seed in theirs]
+    half = stats.t.ppf(0.975, len(apart) - 1) * stats.sem(apart)
+    assert row[3].strip().startswith(f"{np.mean(apart):+.1f} ± {half:.1f}: ")
+    assert int(row[5]) == len(ours) == len(apart)
+
+
 def test_every_row_of_the_books_own_table_follows_from_its_records(monkeypatch):
     """By another way: numpy and scipy on the benchmark's own reading of the records."""
     found = sorted((records.BENCHMARKS / "rivals").glob("*.json"))
