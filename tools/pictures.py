@@ -6,7 +6,9 @@ elsewhere, and `own_model.svg` is the README's, drawn by running its own example
 
 import io
 import re
+from contextlib import chdir
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import matplotlib
@@ -82,7 +84,8 @@ def rate_and_loss(run: Run, upper: plt.Axes, lower: plt.Axes) -> None:
 def own_model() -> None:
     """Runs the README's example and saves what it draws."""
     keras.utils.set_random_seed(0)
-    exec(example((ROOT / "README.md").read_text(encoding="utf-8")), {})
+    with TemporaryDirectory() as folder, chdir(folder):  # It saves a picture of its own.
+        exec(example((ROOT / "README.md").read_text(encoding="utf-8")), {})
     figure = plt.gcf()
     figure.set_size_inches(6, 3.6)
     plt.gca().minorticks_off()

@@ -151,7 +151,7 @@ def _read_images(files: Any, paths: list[Path], folder: Path) -> np.ndarray:
     def unreadable(path: Path) -> ValueError:
         return ValueError(
             f"{path.as_posix()} in the folder {_name(folder)!r} can't be read as an image: it is "
-            "damaged, or too large, or no JPEG, PNG, BMP or GIF. Mend or remove it."
+            "damaged, or too large, or no JPEG, PNG, BMP or GIF. Repair or remove it."
         )
 
     # The headers first: Pillow refuses a size that would fill the memory, TensorFlow does not.

@@ -36,7 +36,8 @@ def run(code: str, page: str, line: int, names: dict) -> None:
     exec(compile("\n" * (line - 1) + code, page, "exec"), names)
 
 
-def test_the_readmes_example_is_ten_lines_and_draws_its_picture():
+def test_the_readmes_example_is_ten_lines_and_draws_its_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
     code = example((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
@@ -44,6 +45,7 @@ def test_the_readmes_example_is_ten_lines_and_draws_its_picture():
     exec(code, names)
     assert names["result"].default_method == "trials"
     assert plt.gca().get_xlabel() == "learning rate"
+    assert (tmp_path / "range_test.png").stat().st_size > 10_000
     plt.close("all")
 
 
@@ -100,7 +102,8 @@ def test_the_answers_code_runs(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:Training will stop")
 @pytest.mark.parametrize("page", ["migration.md", "cheat_sheet.md", "intro.md"])
-def test_the_new_lines_run(page):
+def test_the_new_lines_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = examples() | {"lr_range_test": clr.lr_range_test}
     found = blocks(ROOT / "book" / page)
     assert found
