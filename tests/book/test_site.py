@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -17,7 +18,12 @@ from set_url import parts  # noqa: E402
 
 SITE = ROOT / "_build" / "site"
 REPOSITORY = "https://github.com/" + "/".join(parts(ROOT))
-NOTEBOOK_PAGES = sorted((SITE / "notebooks").glob("*.html"))
+MOVED = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["redirects"]
+NOTEBOOK_PAGES = sorted(
+    page
+    for page in (SITE / "notebooks").glob("*.html")
+    if f"notebooks/{page.stem}" not in MOVED
+)
 PAGES = [SITE / "search.html", SITE / "genindex.html", *sorted((SITE / "book").glob("*.html"))]
 PAGES += NOTEBOOK_PAGES
 TENSORFLOW_NOISE = re.compile(
@@ -68,6 +74,16 @@ each_notebook_page = pytest.mark.parametrize("page", NOTEBOOK_PAGES, ids=names(N
 def test_every_notebook_has_its_page():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {path.stem for path in NOTEBOOK_PAGES} == notebooks
+
+
+def test_an_old_address_leads_to_the_page_of_today(open_tab):
+    for old, new in MOVED.items():
+        assert not list(ROOT.glob(f"{old}.*")), "a page that is there is not moved"
+        page = (SITE / f"{old}.html").with_name(new)
+        assert page in PAGES
+        tab, *_ = open_tab()
+        tab.goto((SITE / f"{old}.html").as_uri() + "#here")
+        tab.wait_for_url(page.as_uri() + "#here")
 
 
 @each_page
