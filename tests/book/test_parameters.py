@@ -16,9 +16,9 @@ WRONG = [
     ("05", "DRIVE", "yes"),
     ("05", "OUTPUT", 5),
     ("05", "RUN_DIR", True),
-    ("06", "SEEDS", 1),
-    ("06", "NEAR", "1"),
-    ("06", "STATED", {"triangular": 92}),
+    ("05", "SEEDS", 1),
+    ("05", "NEAR", "1"),
+    ("05", "STATED", {"triangular": 92}),
     ("07", "NETWORKS", 1),
     ("07", "BATCH_SIZE", 1000),
     ("07", "NUM_EPOCHS", 2.5),
@@ -39,6 +39,7 @@ WRONG = [
     ("13", "SEED", "0"),
     ("14", "SEEDS", 1),
     ("14", "BATCH_SIZE", 1000),
+    ("15", "SEEDS", 1),
 ]
 
 
