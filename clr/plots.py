@@ -130,9 +130,9 @@ def training(run: Any, ax: "Axes | None" = None) -> "Axes":
 def range_test(result: Any, ax: "Axes | None" = None) -> "Axes":
     """Draws a range test's loss over the rate: of each batch (faint), and averaged without a lag.
 
-    A band shows the bounds that `suggest` returns. Words name what `"edge"` reads, as far as the
-    curve has it: the plateau, the descent, and the edge, where the loss begins to rise. The last
-    point is left out.
+    A band shows the bounds that `suggest` returns, and the title their `max_lr`, unless the axes
+    have one. Words name what `"edge"` reads, as far as the curve has it: the plateau, the descent,
+    and the edge, where the loss begins to rise. The last point is left out.
 
     Args:
         result: A `RangeTest`.
@@ -164,9 +164,12 @@ def _readings(result: Any, ax: "Axes") -> None:
     lrs, average = result.averaged
     found = result.suggestions()
     default = found.get(result.default_method)
+    finding = "This curve suggests no rate"
     if default is not None:
+        finding = f"Suggested max_lr: {default.max_lr:.1e}"
         label = f"{default.method}: {default.base_lr:.1e} to {default.max_lr:.1e}"
         ax.axvspan(*default, color="C2", alpha=0.18, linewidth=0, label=label)
+    ax.set_title(ax.get_title() or finding)
     marks = found["edge"].marks if "edge" in found else {}
 
     def name(word: str, lr: float, x: int, y: int, **options: Any) -> None:
@@ -179,12 +182,14 @@ def _readings(result: Any, ax: "Axes") -> None:
     if "plateau" in marks:
         name("plateau", np.sqrt(lrs[0] * marks["plateau"]), 0, 5, ha="center")
         if "low" in marks:
-            half = np.sqrt(marks["plateau"] * marks["low"])
+            down = (lrs >= marks["plateau"]) & (lrs <= marks["low"])
+            halfway = (average[down].max() + average[down].min()) / 2
+            half = lrs[down][np.argmin(abs(average[down] - halfway))]
             name("descent", half, -6, -6, ha="right", va="top")
     if "edge" in marks:
         height = np.interp(np.log(marks["edge"]), np.log(lrs), average)
         ax.plot(marks["edge"], height, "C1X", markersize=8, zorder=4)
-        name("edge", marks["edge"], -7, 4, ha="right")
+        name("edge", marks["edge"], 8, -3, va="center")
 
 
 def _legend_below(ax: "Axes") -> None:

@@ -75,7 +75,8 @@ def card() -> None:
 def rate_and_loss(run: Run, upper: plt.Axes, lower: plt.Axes) -> None:
     """Draws the rate into one panel and the loss into another, over the same epochs."""
     rates = run.rates()
-    upper.plot(np.arange(len(rates)) / run.iterations_per_epoch, rates, "C0", linewidth=2.4)
+    colour = plots.COLOURS[run.experiment.clr_method]
+    upper.plot(np.arange(len(rates)) / run.iterations_per_epoch, rates, colour, linewidth=2.4)
     epochs = np.arange(1, len(run.history["loss"]) + 1)
     lower.plot(epochs, run.history["val_loss"], "C1", linewidth=2.4, label="on test images")
     lower.plot(epochs, run.history["loss"], "C1:", linewidth=2.4, label="in training")

@@ -15,6 +15,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from set_url import parts  # noqa: E402
 
+from clr.plots import COLOURS  # noqa: E402
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -134,6 +136,26 @@ def test_its_figures_have_alternative_text_and_a_caption(notebook):
             rendering = cell.metadata.get("mystnb", {})
             assert rendering.get("image", {}).get("alt"), cell.source
             assert rendering.get("figure", {}).get("caption"), cell.source
+
+
+def legend(svg: str) -> list[tuple[str, str]]:
+    """The labels of a figure's legends, each with its line's colour."""
+    found, colour = [], ""
+    for part in re.findall(r'<g id="legend_\d+">.*?(?=<g id="axes_\d+">|</svg>)', svg, re.S):
+        for stroke, label in re.findall(r"stroke: (#\w{6})|<!-- (.*?) -->", part):
+            colour = stroke or colour
+            found += [(label, colour)] if label else []
+    return found
+
+
+def test_a_line_that_is_named_after_a_method_has_its_colour(notebook):
+    for cell in code(notebook):
+        for output in cell.outputs:
+            for label, colour in legend(output.get("data", {}).get("image/svg+xml", "")):
+                words = re.findall(r"\w+", re.sub(r"one[ -]cycle", "one_cycle", label))
+                named = [method for method in COLOURS if method in words]
+                if len(named) == 1:
+                    assert colour == COLOURS[named[0]], label
 
 
 def test_it_closes_with_a_take_away_an_exercise_and_a_folded_solution(notebook):

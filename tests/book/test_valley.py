@@ -1,6 +1,7 @@
 """The figure to play with in chapter 1: it computes what the notebook does, and all can use it."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -116,6 +117,17 @@ def test_the_figure_computes_what_the_notebook_does(page, changed):
         np.testing.assert_allclose(found["losses"], losses[stop], **near)
         np.testing.assert_allclose(found["means"], losses.mean(axis=1), **near)
     assert best == names["lowest"](names["losses"], stop)
+
+
+def test_each_rate_has_its_methods_colour_and_the_grey_is_seen_on_light_and_dark():
+    css = (ROOT / "book" / "_static" / "valley.css").read_text()
+    colours = dict(re.findall(r"--(\w+): (#\w+);", css))
+    assert colours["cosine"] == clr.plots.COLOURS["cosine"]
+    assert colours["cycle"] == clr.plots.COLOURS["triangular"]
+    grey = int(colours["constant"][1:3], 16)
+    assert colours["constant"] == f"#{3 * f'{grey:02x}'}"
+    shine = ((grey / 255 + 0.055) / 1.055) ** 2.4
+    assert 1.05 / (shine + 0.05) > 3 and (shine + 0.05) / 0.057 > 3  # White; the theme's #14181e.
 
 
 def test_the_noise_has_mean_0_and_variance_1_and_the_rates_one_mean():

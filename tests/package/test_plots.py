@@ -88,6 +88,9 @@ LOG_RATES = np.linspace(-6, 1, 141)
 S_SHAPED = 2.3 - 1.5 / (1 + np.exp(-4 * (LOG_RATES + 3))) + np.maximum(0, LOG_RATES + 1) ** 3
 FALLING = 2.3 - 1.5 / (1 + np.exp(-4 * (LOG_RATES + 1)))  # It never rises again.
 SHARP = FALLING + np.maximum(0, LOG_RATES + 0.3) * 8
+# The edge is near the descent.
+NARROW = 2.3 - 1.0 / (1 + np.exp(-15 * (LOG_RATES + 1)))
+NARROW += np.maximum(0, LOG_RATES + 0.7) ** 2 * 4 - 0.5 * np.clip((LOG_RATES + 1) / 0.4, 0, 1)
 RISING = 2.3 + np.maximum(0, LOG_RATES + 1) ** 2
 
 
@@ -163,6 +166,26 @@ def test_range_test_plot_shows_the_bounds_of_the_trials_where_there_were_any(ax)
     result.plot(ax)
     (band,) = ax.patches
     assert band.get_label() == "trials: 1.0e-03 to 1.0e-02"
+    assert ax.get_title() == "Suggested max_lr: 1.0e-02"
+
+
+def test_range_test_plot_keeps_a_title_and_says_if_there_is_no_suggestion(ax):
+    curve([2.3] * 50).plot(ax)
+    assert ax.get_title() == "This curve suggests no rate"
+    ax.set_title("mine")
+    assert curve(S_SHAPED).plot(ax).get_title() == "mine"
+
+
+def test_range_test_words_do_not_touch():
+    for losses in (S_SHAPED, SHARP, FALLING, RISING, NARROW):
+        with plt.rc_context(plots.STYLE):
+            ax = curve(losses).plot()
+            ax.figure.draw_without_rendering()
+            boxes = [text.get_window_extent() for text in ax.texts]
+            for i, box in enumerate(boxes):
+                assert not any(box.overlaps(other) for other in boxes[:i])
+                assert ax.figure.bbox.x0 <= box.x0 and box.x1 <= ax.figure.bbox.x1
+            plt.close(ax.figure)
 
 
 def test_range_test_plot_of_validation_losses_says_so(ax):
