@@ -67,7 +67,7 @@ test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the sit
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/support/nbval_sanitize.cfg \
 		tests $(NOTEBOOKS)
 
-# ONLY="02_policies 12_performance" checks some; PINS=FILE takes the versions from a newer list.
+# ONLY="03_policies 13_performance" checks some; PINS=FILE takes the versions from a newer list.
 colab-check: $(VENV)/.package  ## Execute the notebooks as a fresh Colab runtime does (ONLY=... for some)
 	$(BIN)/python tools/colab_check.py $(ONLY) $(if $(PINS),--pins $(PINS))
 
@@ -128,11 +128,11 @@ bounds: _build/jax/.installed  ## Measure what suggested bounds are worth, on 41
 	$(BIN)/python benchmarks/two_lines.py
 	$(BIN)/python benchmarks/fine_tuning.py
 
-rivals: $(VENV)/.package  ## Compare schedules and optimizers side by side, for chapter 10 (40 minutes; resumable)
+rivals: $(VENV)/.package  ## Compare schedules and optimizers side by side, for chapter 6 (40 minutes; resumable)
 	$(BIN)/python benchmarks/rivals.py
 
 # PYTHONPATH in place of an installation: the package's own dependencies are there.
-scale: $(BACKENDS:%=%/.installed)  ## Train on several devices, processes and backends, for chapter 9 (a quarter of an hour)
+scale: $(BACKENDS:%=%/.installed)  ## Train on several devices, processes and backends, for chapter 12 (a quarter of an hour)
 	KERAS_BACKEND=jax PYTHONPATH=. _build/jax/bin/python benchmarks/scaling.py
 	$(ONE_THREAD) $(BIN)/python benchmarks/backends.py $(BACKENDS:%=%/bin/python)
 

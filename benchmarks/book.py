@@ -26,7 +26,7 @@ def main() -> None:
         for what, touched in [
             ("from nothing", None),
             ("nothing changed", None),
-            ("one notebook changed", copy / "notebooks" / "02_policies.ipynb"),
+            ("one notebook changed", copy / "notebooks" / "03_policies.ipynb"),
         ]:
             if touched:
                 touched.touch()

@@ -1,7 +1,7 @@
 """Fine-tuning: which rate, for the head and then for all of a network that was trained before.
 
 A small network learns five classes of CIFAR-10, and then the other five from a few images of each:
-first its new head alone, then all of it. Chapter 13 shows the numbers. Every contestant of a seed
+first its new head alone, then all of it. Chapter 5 shows the numbers. Every contestant of a seed
 starts from the same weights and trains on the same images, in the same order. `CLR_DATA_DIR` says
 where CIFAR-10 is; else Keras downloads it. The record is written after each seed, and goes on from
 there. Fifteen minutes.

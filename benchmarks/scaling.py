@@ -2,7 +2,7 @@
 
 KERAS_BACKEND=jax PYTHONPATH=. _build/jax/bin/python benchmarks/scaling.py
 
-`make scale` makes that environment and calls this. Chapter 9 shows what it writes.
+`make scale` makes that environment and calls this. Chapter 12 shows what it writes.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Executes the notebooks as a fresh Colab runtime does: all of them, or those named.
 
     python tools/colab_check.py
-    python tools/colab_check.py 02_policies 12_performance
+    python tools/colab_check.py 03_policies 13_performance
 
 The environment, in _build/colab, has Colab's versions of the libraries and no `clr`. Each notebook
 lies alone in an empty folder, and its setup cell installs the package from the repository's URL;
@@ -291,7 +291,7 @@ def table(results: list[Result]) -> str:
 def main() -> None:
     """Checks the notebooks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", nargs="*", help="such as 02_policies (default: all)")
+    parser.add_argument("notebooks", nargs="*", help="such as 03_policies (default: all)")
     parser.add_argument("--pins", type=Path, default=PINS, help="a list of Colab's versions")
     options = parser.parse_args()
     known = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}

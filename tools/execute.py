@@ -1,7 +1,7 @@
 """Executes one notebook with Papermill and writes it, tidied, where it is told to.
 
-    python tools/execute.py notebooks/02_policies.ipynb out.ipynb -p PROFILE quick
-    python tools/execute.py notebooks/02_policies.ipynb notebooks/02_policies.ipynb
+    python tools/execute.py notebooks/03_policies.ipynb out.ipynb -p PROFILE quick
+    python tools/execute.py notebooks/03_policies.ipynb notebooks/03_policies.ipynb
 
 The first is how the book is made. The second refreshes a notebook in place: without `-p` Papermill
 adds no cell, and `$CLR_PROFILE` says the profile. A notebook that fails is named together with the

@@ -1,4 +1,4 @@
-r"""Records the full-size runs of chapter 5 on a machine with a GPU and without a network.
+r"""Records the full-size runs of chapter 7 on a machine with a GPU and without a network.
 
     python tools/gpu.py --out OUT --minutes 9
 

@@ -53,7 +53,7 @@ def elsewhere(page: str, what: str = "recorded runs") -> str:
     """Returns a sentence in Markdown that says where to read what this copy lacks.
 
     Args:
-        page: The chapter's file name, such as `"05_train_cifar10"`.
+        page: The chapter's file name, such as `"07_train_cifar10"`.
         what: What is missing.
     """
     address = f"{BOOK}/notebooks/{page}.html"

@@ -31,7 +31,7 @@ def sweep(
     """Executes a notebook with Papermill for each combination of parameters, in parallel.
 
     The notebook must have a cell tagged `parameters`, and write its `Run` to the path that its
-    parameter `OUTPUT` names, as chapter 5 does. It is executed in its own folder. What it wrote and
+    parameter `OUTPUT` names, as chapter 7 does. It is executed in its own folder. What it wrote and
     the executed notebook are kept as `<parameters>.json` and `<parameters>.ipynb`, whole or not at
     all: a sweep that was killed, or of which some executions failed, is called again and executes
     only what is missing.

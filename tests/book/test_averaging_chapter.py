@@ -12,7 +12,7 @@ import clr
 from clr import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "15_averaging.ipynb", as_version=4).cells
+CELLS = nbformat.read(ROOT / "notebooks" / "10_averaging.ipynb", as_version=4).cells
 RECORD = next((clr.records.RUNS / "cifar10").glob("*.json"))
 NARROW = {"width": 0.25, "num_epochs": 12, "step_size": 2}
 

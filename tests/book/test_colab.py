@@ -27,7 +27,7 @@ from colab_check import (  # noqa: E402
 )
 
 # The quickest; `make colab-check` has its turn with all.
-QUICKEST = ("02_policies", "12_performance")
+QUICKEST = ("03_policies", "13_performance")
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,10 @@ def test_a_list_of_colabs_is_read_as_colab_writes_it(tmp_path):
 
 
 def test_the_table_says_which_failed_and_of_what():
-    said = table([Result("02_policies", 12.3, []), Result("12_performance", 4.5, ["no module"])])
-    assert "02_policies             12.3  passed" in said
-    assert "12_performance           4.5  FAILED" in said
-    assert said.endswith("12_performance: no module")
+    said = table([Result("03_policies", 12.3, []), Result("13_performance", 4.5, ["no module"])])
+    assert "03_policies             12.3  passed" in said
+    assert "13_performance           4.5  FAILED" in said
+    assert said.endswith("13_performance: no module")
 
 
 def test_a_notebook_that_is_not_there_is_refused():

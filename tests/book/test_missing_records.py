@@ -12,7 +12,7 @@ import clr
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["10_which_schedule", "12_performance"])
+@pytest.mark.parametrize("name", ["06_which_schedule", "13_performance"])
 def test_a_chapter_without_records_says_where_to_read_them(name, tmp_path, monkeypatch):
     monkeypatch.setattr("clr.training.records.RUNS", tmp_path)
     monkeypatch.setattr("clr.training.records.BENCHMARKS", tmp_path)

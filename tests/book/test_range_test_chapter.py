@@ -1,4 +1,4 @@
-"""That chapter 4 reads the benchmark of bounds right and says what its numbers say."""
+"""That chapter 2 reads the benchmark of bounds right and says what its numbers say."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from clr import records
 from clr.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "04_range_test.ipynb", as_version=4).cells
+CELLS = nbformat.read(ROOT / "notebooks" / "02_range_test.ipynb", as_version=4).cells
 SECTION = next(i for i, cell in enumerate(CELLS) if "(range-test-benchmark)=" in cell.source)
 OURS, HALF = "suggest(): OneCycleLR", "suggest(): constant at half"
 SCHEDULES = [f"suggest(): {shape}" for shape in bounds.SHAPES]

@@ -1,4 +1,4 @@
-"""That chapter 5 says of recorded runs what they say, and reads well with few of them."""
+"""That chapter 7 says of recorded runs what they say, and reads well with few of them."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import clr
 from clr import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "05_train_cifar10.ipynb", as_version=4).cells
+CELLS = nbformat.read(ROOT / "notebooks" / "07_train_cifar10.ipynb", as_version=4).cells
 RECORD = next((clr.records.RUNS / "cifar10").glob("*.json"))
 NARROW = {"width": 0.25, "num_epochs": 12, "step_size": 2}
 

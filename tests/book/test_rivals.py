@@ -190,7 +190,7 @@ def test_the_averaged_weights_are_scored_and_the_others_put_back(race, monkeypat
 
 
 def test_kerass_average_still_lags_behind_on_tensorflow(race):
-    """If not: take the sentence about it out of chapter 10, and record the benchmark anew."""
+    """If not: take the sentence about it out of chapter 6, and record the benchmark anew."""
     optimizer, _ = race.compiled("ScheduleFreeAdamW")
     fast = []
     for _ in race.trained("ScheduleFreeAdamW", 0, np.full(race.long, 0.01), range(1, 6)):

@@ -15,7 +15,7 @@ from clr import Experiment, prepare, runtime
 from clr.__main__ import main
 from clr.training import accelerators
 
-CHAPTER = Path(__file__).resolve().parents[2] / "notebooks" / "05_train_cifar10.ipynb"
+CHAPTER = Path(__file__).resolve().parents[2] / "notebooks" / "07_train_cifar10.ipynb"
 HERE = {"DTYPE": "mixed_bfloat16", "NUM_EPOCHS": 2, "STEP_SIZE": 1, "WIDTH": 0.05}
 
 no_gpu = pytest.mark.skipif(bool(accelerators()), reason="there is a GPU, so nothing to warn of")

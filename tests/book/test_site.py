@@ -20,9 +20,7 @@ SITE = ROOT / "_build" / "site"
 REPOSITORY = "https://github.com/" + "/".join(parts(ROOT))
 MOVED = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["redirects"]
 NOTEBOOK_PAGES = sorted(
-    page
-    for page in (SITE / "notebooks").glob("*.html")
-    if f"notebooks/{page.stem}" not in MOVED
+    page for page in (SITE / "notebooks").glob("*.html") if f"notebooks/{page.stem}" not in MOVED
 )
 PAGES = [SITE / "search.html", SITE / "genindex.html", *sorted((SITE / "book").glob("*.html"))]
 PAGES += NOTEBOOK_PAGES

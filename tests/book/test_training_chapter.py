@@ -1,4 +1,4 @@
-"""That "Run all" of chapter 5 trains at full size once, and says so before it does."""
+"""That "Run all" of chapter 7 trains at full size once, and says so before it does."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import nbformat
 import clr
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "05_train_cifar10.ipynb", as_version=4).cells
+CELLS = nbformat.read(ROOT / "notebooks" / "07_train_cifar10.ipynb", as_version=4).cells
 ON_DIGITS = ("x_train, y_train = ", "rates = cycle.history")  # Trained with Keras alone.
 
 

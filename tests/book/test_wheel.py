@@ -99,7 +99,7 @@ def shown(notebook: Path, package: Path, folder: Path) -> list[dict]:
 
 
 def test_a_chapter_shows_there_what_it_shows_in_the_clone(installed, tmp_path):
-    chapter = ROOT / "notebooks" / "10_which_schedule.ipynb"
+    chapter = ROOT / "notebooks" / "06_which_schedule.ipynb"
     there = shown(chapter, installed, tmp_path)
     assert any("image/svg+xml" in output for output in there)
     assert there == shown(chapter, ROOT, tmp_path)

@@ -1,4 +1,4 @@
-"""That chapter 10 reads the benchmark of rivals right and decides by what its numbers say."""
+"""That chapter 6 reads the benchmark of rivals right and decides by what its numbers say."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from clr import records
 from clr.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "10_which_schedule.ipynb", as_version=4).cells
+CELLS = nbformat.read(ROOT / "notebooks" / "06_which_schedule.ipynb", as_version=4).cells
 COSINE, CYCLES, ONE = "warm-up + cosine, max_lr", "CyclicLR, triangular", "OneCycleLR"
 MUON = "Muon, default rate"
 WSD, CALMER = "warm-up, stable, decay, max_lr", "CyclicLR, triangular2"
