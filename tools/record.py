@@ -1,11 +1,11 @@
 """Records the runs that the book's pages show: one JSON file each, in clr/runs/.
 
     python tools/record.py budgets     chapter 6:  the methods at short and long budgets
-    python tools/record.py cifar10     chapter 7: the methods on CIFAR-10, on a narrow network
+    python tools/record.py cifar10     chapter 7:  the methods on CIFAR-10, on a narrow network
     python tools/record.py averaged    chapter 10: averages of weights, on digits and on CIFAR-10
-    python tools/record.py recipe      chapter 7: the recipe, whole and without each ingredient
-    python tools/record.py processor   chapter 7: as near to the full size as a processor gets
-    python tools/record.py full        chapter 7: the experiment at its full size, for a GPU
+    python tools/record.py recipe      chapter 7:  the recipe, whole and without each ingredient
+    python tools/record.py processor   chapter 7:  as near to the full size as a processor gets
+    python tools/record.py full        chapter 7:  the experiment at its full size, for a GPU
 
 Resumable: a run that has its file is not made again (to have it again, delete the file), and one
 that was interrupted goes on from its last epoch's end. Of the small runs several go on at once,

@@ -33,10 +33,17 @@ AVOIDED = {  # And what to write instead.
 
 
 def prose(path: Path) -> str:
-    """A page's text without code, tables, directives and link targets."""
+    """A page's text without code, tables, directives and link targets.
+
+    What a chapter's cells say in Markdown is its text, too.
+    """
     if path.suffix == ".ipynb":
         cells = nbformat.read(path, as_version=4).cells
-        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        said = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        for cell in cells:
+            outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
+            said += [data["text/markdown"] for data in outputs if "text/markdown" in data]
+        text = "\n\n".join(said)
     else:
         text = path.read_text(encoding="utf-8")
     # Blocks whose words are prose lose their fence only.
