@@ -26,8 +26,10 @@ def headline() -> dict[str, str]:
     from clr import recorded_benchmark
 
     rows = (recorded_benchmark("callback") or {"rows": []})["rows"]
-    costs = [r["times a bare step"]["median"] for r in rows if r["contestant"] == "CyclicLR"]
-    return {"callback_cost": f"{costs[0] - 1:.0%}" if costs else MISSING, "cifar10": cifar10()}
+    costs = [row["times a bare step"] for row in rows if row["contestant"] == "CyclicLR"]
+    shares = [{key: f"{cost[key] - 1:.0%}" for key in ("median", "low", "high")} for cost in costs]
+    said = [f"{share['median']} (quartiles {share['low']}, {share['high']})" for share in shares]
+    return {"callback_cost": said[0] if said else MISSING, "cifar10": cifar10()}
 
 
 def cifar10() -> str:
