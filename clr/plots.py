@@ -17,7 +17,7 @@ INK = "#6a6a6a"  # On a white page. The book's style sheet inverts figures on a 
 BLUE, ORANGE, GREEN, PINK, PURPLE, OCHRE = CYCLE = (
     "#3d7fd9", "#e0762b", "#2a9d6e", "#c44e8a", "#8f6fd1", "#a58a1f"
 )  # fmt: skip
-# A method has its colour on every page. `valley.css` repeats three of them.
+# A method has its colour on every page. `valley.css` repeats two of them.
 COLOURS = {
     "constant": INK,
     "triangular": BLUE,

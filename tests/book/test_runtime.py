@@ -99,15 +99,18 @@ def test_the_chapter_goes_on_from_its_checkpoint(tmp_path, capsys):
 
 
 def run_the_chapter(**parameters):
-    """The names that its code leaves, up to and with the training."""
+    """The names that its training leaves: of settings, imports, and the experiment's cells."""
     names: dict = {}
-    for cell in nbformat.read(CHAPTER, as_version=4).cells:
-        tags = cell.metadata.get("tags", [])
-        if cell.cell_type == "code" and "colab-setup" not in tags:
+    code = [c for c in nbformat.read(CHAPTER, as_version=4).cells if c.cell_type == "code"]
+    settings, imports = code[1:3]
+    assert "parameters" in settings.metadata.tags
+    exec(settings.source, names)
+    names.update(PROFILE="quick", **parameters)
+    exec(imports.source, names)
+    begin = next(k for k, c in enumerate(code) if c.source.startswith("experiment = clr.Exp"))
+    end = next(k for k, c in enumerate(code) if "run = clr.train(" in c.source)
+    for cell in code[begin : end + 1]:
+        if "remove-input" not in cell.metadata.get("tags", []):  # Tables and sentences.
             exec(cell.source, names)
-            if "parameters" in tags:
-                names.update(PROFILE="quick", **parameters)
-            if "run = clr.train(" in cell.source:
-                break
     plt.close("all")
     return names
