@@ -32,7 +32,7 @@ def fit(model, *callbacks, epochs=1, **options):
 
 
 def one_cycle(**options):
-    return OneCycleLR(0.1, 4 * STEPS, **options)
+    return OneCycleLR(0.1, 4 * STEPS, cycle_momentum=True, **options)
 
 
 def test_a_new_callback_on_a_trained_model_begins_a_new_cycle():
