@@ -18,7 +18,7 @@ PAIRS = [
 OWN = {
     clr.CyclicLR: {"cycle_momentum": False, "cycles": None},
     clr.CyclicalLearningRate: {},
-    clr.OneCycleLR: {"cycle_momentum": True},
+    clr.OneCycleLR: {"cycle_momentum": False},
     clr.OneCycleLearningRate: {},
 }
 # A callback knows the length of the `fit` it is in, and takes it where no other is given.
