@@ -71,25 +71,22 @@ def test_a_cell_that_raises_stops_the_build_and_leaves_the_old_result(book):
     assert left <= {"one.ipynb", "two.ipynb"}, "rubbish left behind"
 
 
-def test_a_broken_reference_turns_the_strict_build_red(book):
+@pytest.mark.parametrize(
+    "fault",
+    ["{ref}`nowhere`", "{cite}`nobody1900`", "{py:class}`clr.Nothing`", "[to](no_page.md)"],
+)
+def test_a_broken_reference_turns_the_strict_build_red(book, fault):
     # Without chapters, for speed: what is tried is the rendering.
     for notebook in (book / "notebooks").iterdir():
         notebook.unlink()
     (book / "_toc.yml").write_text("format: jb-book\nroot: book/intro\n")
     page = book / "book" / "intro.md"
-    page.write_text("# A small book\n\nSee {ref}`nowhere`.\n")
-    for _ in range(2):  # A failing build must fail when repeated, too.
+    page.write_text(f"# A small book\n\nSee {fault}.\n")
+    for _ in range(2 if "ref" in fault else 1):  # A failing build must fail when repeated, too.
         done = make(book, "book")
         assert done.returncode != 0, done.stdout
         assert "intro.md" in done.stdout + done.stderr
         assert not (book / "_build/site").exists()
-    # Each kind of fault is a warning, and any warning fails the build.
-    faults = ["{cite}`nobody1900`", "{py:class}`clr.Nothing`", "[to](no_page.md)"]
-    page.write_text("# A small book\n\n" + "\n".join(f"See {fault}.\n" for fault in faults))
-    done = make(book, "book")
-    assert done.returncode != 0, done.stdout
-    for line in (3, 5, 7):
-        assert re.search(rf"intro\.md:{line}: .*WARNING", done.stdout + done.stderr)
 
 
 def test_refreshing_leaves_nothing_of_the_execution_but_outputs(book):
