@@ -42,9 +42,9 @@ import tensorflow as tf
 from bounds import RateTable, Trainer, read, step_count
 from bounds_tasks import LAST, Data, Task
 from harness import write, write_task
-from scipy import stats
 
 from clr import CyclicPolicy, OneCyclePolicy, recorded_benchmark
+from clr.findings import interval
 
 HELD_BACK = 0.15  # Of the training examples.
 LONGER = 4  # The long budget is so many times the short one.
@@ -459,15 +459,9 @@ def summary(stored: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "contestant": contestant,
                 "situation": situation,
                 "mean": round(float(values.mean()), 2),
-                "half": round(half_interval(values), 2) if len(values) > 1 else None,
+                "half": round(interval(values)[1], 2) if len(values) > 1 else None,
                 "tasks": len(values),
             }
-
-
-def half_interval(values: np.ndarray, confidence: float = 0.95) -> float:
-    """Returns half the width of the confidence interval of a mean, by Student's t."""
-    quantile = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-    return float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -63,14 +63,15 @@ def read(tmp_path, monkeypatch):
     (tmp_path / "bounds").mkdir()
 
     def run():
+        import IPython.display
         import matplotlib.pyplot as plt
 
+        shown, names = [], {}
         monkeypatch.setattr(plt, "show", plt.close)
-        shown = []
-        names = {"Markdown": str, "display": shown.append, "plt": plt, "np": np, "stats": stats}
-        exec("import clr\nfrom collections import defaultdict", names)
-        (table,) = [cell.source for cell in CELLS if "def table(" in cell.source]
-        exec(table.split("\n\n\n")[0], names)
+        monkeypatch.setattr(IPython.display, "display", shown.append)
+        monkeypatch.setattr(IPython.display, "Markdown", str)
+        imports = next(cell.source for cell in CELLS if "clr.prepare(" in cell.source)
+        exec(imports.split("\n\nclr.prepare")[0], names)
         end = next(i for i, cell in enumerate(CELLS) if "Take-away" in cell.source)
         for cell in CELLS[SECTION:end]:
             if cell.cell_type == "code":
