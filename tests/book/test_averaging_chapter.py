@@ -3,16 +3,14 @@
 import json
 import re
 from dataclasses import asdict
-from pathlib import Path
 
-import nbformat
 import pytest
+from chapters import cells_of, execute
 
 import clr
 from clr import Experiment
 
-ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "10_averaging.ipynb", as_version=4).cells
+CELLS = cells_of("10_averaging")
 RECORD = next((clr.records.RUNS / "cifar10").glob("*.json"))
 NARROW = {"width": 0.25, "num_epochs": 12, "step_size": 2}
 
@@ -39,28 +37,13 @@ def record(name, seed, last, average=None, ensemble=None):
 def read(tmp_path, monkeypatch):
     """A function that runs what the chapter says of records; what it shows, its figures' titles."""
     monkeypatch.setattr("clr.training.records.RUNS", tmp_path)
-    monkeypatch.setattr("clr.plots.use_style", lambda: None)
 
     def run():
-        import IPython.display
-        import matplotlib.pyplot as plt
-
-        shown, titles = [], []
-
-        def drawn():
-            titles.extend(ax.get_title() for ax in plt.gcf().axes)
-            plt.close()
-
-        monkeypatch.setattr(plt, "show", drawn)
-        monkeypatch.setattr(IPython.display, "display", shown.append)
-        monkeypatch.setattr(IPython.display, "Markdown", str)
-        names = {}
         end = next(i for i, cell in enumerate(CELLS) if "## Exercise" in cell.source)
-        for cell in CELLS[2:end]:  # Not Colab's.
-            demo = re.search(r"network\(\)|average\.apply", cell.source)
-            if cell.cell_type == "code" and not demo:
-                exec(cell.source.replace("clr.prepare(PROFILE)", ""), names)
-        return "\n".join(shown), titles
+        demo = re.compile(r"network\(\)|average\.apply")
+        cells = [cell for cell in CELLS[:end] if not demo.search(cell.source)]
+        shown, _, titles = execute(cells, monkeypatch)
+        return shown, titles
 
     return run
 

@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
+from chapters import cells_of, execute
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -17,8 +17,7 @@ import bounds
 from clr import records
 from clr.files import write_json
 
-ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "02_range_test.ipynb", as_version=4).cells
+CELLS = cells_of("02_range_test")
 SECTION = next(i for i, cell in enumerate(CELLS) if "(range-test-benchmark)=" in cell.source)
 OURS, HALF = "suggest(): OneCycleLR", "suggest(): constant at half"
 SCHEDULES = [f"suggest(): {shape}" for shape in bounds.SHAPES]
@@ -63,20 +62,9 @@ def read(tmp_path, monkeypatch):
     (tmp_path / "bounds").mkdir()
 
     def run():
-        import IPython.display
-        import matplotlib.pyplot as plt
-
-        shown, names = [], {}
-        monkeypatch.setattr(plt, "show", plt.close)
-        monkeypatch.setattr(IPython.display, "display", shown.append)
-        monkeypatch.setattr(IPython.display, "Markdown", str)
-        imports = next(cell.source for cell in CELLS if "clr.prepare(" in cell.source)
-        exec(imports.split("\n\nclr.prepare")[0], names)
         end = next(i for i, cell in enumerate(CELLS) if "Take-away" in cell.source)
-        for cell in CELLS[SECTION:end]:
-            if cell.cell_type == "code":
-                exec(cell.source, names)
-        return "\n".join(shown), names
+        # Of what comes before the section, the settings and imports.
+        return execute([*CELLS[:4], *CELLS[SECTION:end]], monkeypatch)[:2]
 
     return run
 

@@ -3,17 +3,15 @@
 import json
 import re
 from dataclasses import asdict
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
+from chapters import cells_of, execute
 
 import clr
 from clr import Experiment
 
-ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "07_train_cifar10.ipynb", as_version=4).cells
+CELLS = cells_of("07_train_cifar10")
 RECORD = next((clr.records.RUNS / "cifar10").glob("*.json"))
 NARROW = {"width": 0.25, "num_epochs": 12, "step_size": 2}
 
@@ -53,25 +51,14 @@ def waves(end, height, epochs=12, step_size=2):
 def read(tmp_path, monkeypatch):
     """A function that runs what the chapter says of records and returns what that shows."""
     monkeypatch.setattr("clr.training.records.RUNS", tmp_path)
-    monkeypatch.setattr("clr.plots.use_style", lambda: None)
 
     def run():
-        import IPython.display
-        import matplotlib.pyplot as plt
-
-        shown = []
-        monkeypatch.setattr(plt, "show", plt.close)
-        monkeypatch.setattr(IPython.display, "display", shown.append)
-        monkeypatch.setattr(IPython.display, "Markdown", str)
-        names = {}
         first, last, end = (
             next(i for i, cell in enumerate(CELLS) if f"## {heading}\n" in f"{cell.source}\n")
             for heading in ("Train it yourself", "What to do today", "Exercise")
         )
-        for cell in [*CELLS[2:first], *CELLS[last:end]]:  # Neither Colab's nor what trains.
-            if cell.cell_type == "code":
-                exec(cell.source.replace("clr.prepare(PROFILE)", ""), names)
-        return "\n".join(shown)
+        # Without what trains.
+        return execute([*CELLS[:first], *CELLS[last:end]], monkeypatch)[0]
 
     return run
 

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import keras
-import nbformat
 import numpy as np
 import pytest
+from chapters import cells_of, execute
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -17,8 +17,7 @@ import rivals
 from clr import records
 from clr.files import write_json
 
-ROOT = Path(__file__).resolve().parents[2]
-CELLS = nbformat.read(ROOT / "notebooks" / "06_which_schedule.ipynb", as_version=4).cells
+CELLS = cells_of("06_which_schedule")
 COSINE, CYCLES, ONE = "warm-up + cosine, max_lr", "CyclicLR, triangular", "OneCycleLR"
 MUON = "Muon, default rate"
 WSD, CALMER = "warm-up, stable, decay, max_lr", "CyclicLR, triangular2"
@@ -51,23 +50,8 @@ def record(name, seeds=5, **gains):
 def read(tmp_path, monkeypatch):
     """A function that runs the chapter's cells and returns what they show, and their names."""
     monkeypatch.setattr("clr.training.records.BENCHMARKS", tmp_path)
-    monkeypatch.setattr("clr.plots.use_style", lambda: None)
     (tmp_path / "rivals").mkdir()
-
-    def run():
-        import IPython.display
-        import matplotlib.pyplot as plt
-
-        shown, names = [], {}
-        monkeypatch.setattr(plt, "show", plt.close)
-        monkeypatch.setattr(IPython.display, "display", shown.append)
-        monkeypatch.setattr(IPython.display, "Markdown", str)
-        for cell in CELLS[2:]:  # Not Colab's.
-            if cell.cell_type == "code":
-                exec(cell.source.replace("clr.prepare(PROFILE)", ""), names)
-        return "\n".join(shown), names
-
-    return run
+    return lambda: execute(CELLS, monkeypatch)[:2]
 
 
 def decisions(shown):
