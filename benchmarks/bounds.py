@@ -91,12 +91,13 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
 class Trainer:
     """A task's network, compiled once, and trained from the beginning as often as is asked."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, make: Callable[..., keras.optimizers.Optimizer] | None = None):
+        make = make or OPTIMIZERS[task.optimizer]
         self.task, self.data, self.seed = task, task.data(), -1
         self.table = RateTable(task.steps)
         self.optimizers: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
-            "scheduled": lambda: OPTIMIZERS[task.optimizer](self.table),
-            "tested": OPTIMIZERS[task.optimizer],
+            "scheduled": lambda: make(self.table),
+            "tested": make,
             "schedule-free": keras.optimizers.ScheduleFreeAdamW,
         }
         # Three models of the same layers, so that each optimizer has its own compiled step.

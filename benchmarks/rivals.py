@@ -20,16 +20,18 @@ watches their loss, 20 times in a short run, with the factor and the patience of
 Keras's documentation. `ScheduleFreeAdamW` is scored on the weights that Keras leaves after `fit`,
 and on the averaged ones, which its authors score. `Muon` updates the matrices between the layers;
 the last layer, embeddings and everything else go to the AdamW inside it, as its documentation asks.
+Of the recipe in chapter 7 the optimizer and the schedule take part: its crops, its cutout and its
+label smoothing are for images.
 The rates are looked up by step inside the compiled step. On TensorFlow only.
 
-A task has a file in clr/benchmarks/rivals/, written after each seed.
+A task has a file in clr/benchmarks/rivals/, written after each seed. A contestant that came
+later is trained alone.
 """
 
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterator
 from fnmatch import fnmatch
 from functools import cache, wraps
 from types import SimpleNamespace
@@ -43,7 +45,7 @@ from bounds import RateTable, Trainer, read, step_count
 from bounds_tasks import LAST, Data, Task
 from harness import write, write_task
 
-from clr import CyclicPolicy, OneCyclePolicy, recorded_benchmark
+from clr import CyclicPolicy, Experiment, OneCyclePolicy, recorded_benchmark
 from clr.findings import interval
 
 HELD_BACK = 0.15  # Of the training examples.
@@ -60,6 +62,7 @@ REFERENCE = "AdamW, warm-up + cosine, default rate"
 CHARGED = "the same, with the test's batches too"
 DEFAULT = "constant, default rate"
 SCHEDULE_FREE = "ScheduleFreeAdamW"
+RECIPE = "SGD of the CIFAR-10 recipe"
 AVERAGED = "ScheduleFreeAdamW, averaged weights"
 PLATEAU = "ReduceLROnPlateau"
 SNAPSHOT = ", last cycle's end"  # At an unplanned stop, with the weights kept there.
@@ -100,9 +103,16 @@ TASKS = [
     task(bounds_tasks.friedman, bounds_tasks.deep, "momentum", 64, 16, metric="R2"),
 ]
 
+OF_RECIPE = Experiment.from_profile("recipe")
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     **bounds_tasks.OPTIMIZERS,
     "ScheduleFreeAdamW": keras.optimizers.ScheduleFreeAdamW,
+    RECIPE: lambda *rate: keras.optimizers.SGD(
+        *rate,
+        momentum=OF_RECIPE.momentum,
+        nesterov=OF_RECIPE.nesterov,
+        weight_decay=OF_RECIPE.weight_decay,
+    ),
     "Muon": lambda *rate: keras.optimizers.Muon(*rate, exclude_layers=[f"(^|/){LAST}/"]),
 }
 
@@ -152,12 +162,17 @@ class Contestant(NamedTuple):
     more: int = 0
 
 
+def tested_optimizers(task: Task) -> set[str]:
+    """Returns for which optimizers a task has a range test."""
+    return {task.optimizer, "AdamW", RECIPE}
+
+
 def contestants(task: Task, tests: dict[str, dict[str, Any]]) -> Iterator[Contestant]:
     """Yields the ways to train a task, but for `AVERAGED`, which is another reading of one.
 
     Args:
         task: The task.
-        tests: Of the task's optimizer, and of AdamW, what `tested` returns.
+        tests: Of each of `tested_optimizers`, what `tested` returns.
     """
     main, half_cycle = task.optimizer, steps_of(task)[1] * CYCLE // UNITS // 2
 
@@ -201,6 +216,7 @@ def contestants(task: Task, tests: dict[str, dict[str, Any]]) -> Iterator[Contes
     yield Contestant("OneCycleLR", main, rising_to(ours, one_cycle))
     ten = 10 * task.default_rate
     yield Contestant("OneCycleLR, ten times the default rate", main, lambda n: one_cycle(ten, n))
+    yield Contestant(f"OneCycleLR, {RECIPE}", RECIPE, rising_to(tests[RECIPE], one_cycle))
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -349,15 +365,19 @@ def tested(trainer: Trainer, seed: int) -> dict[str, Any]:
     return {"bounds": found, "steps": step_count(curve, trials=True)}
 
 
-def scores_of(race: Race, tests: dict[str, Any], seed: int) -> Iterator[tuple[str, list, float]]:
+def scores_of(
+    race: Race, tests: dict[str, Any], seed: int, done: Container[str] = ()
+) -> Iterator[tuple[str, list, float]]:
     """Yields each contestant's name, its scores at the stops of the long run, and its short score.
 
     What differs in name only is trained once. Without bounds, the scores are those of `DEFAULT`,
-    the first contestant.
+    the first contestant, which is therefore trained whatever is done.
     """
     known: dict[Any, list[tuple[str, list[float], float]]] = {}
     quarter = UNITS // LONGER
     for one in contestants(race.task, tests):
+        if one.name in done and one.name != DEFAULT:
+            continue
         key: Any = DEFAULT
         if one.rates is not None and one.name != DEFAULT:
             key = one.optimizer, one.rates(race.long).tobytes(), one.more, one.name == PLATEAU
@@ -390,16 +410,22 @@ def record(task: Task, seeds: int, until: float) -> None:
     rows = {row["contestant"]: row for row in stored["rows"]}
     tests = stored["tests"]
     race = cache(lambda: Race(task))  # Not made where nothing is missing.
-    trainer = cache(lambda optimizer: Trainer(replace(task, optimizer=optimizer)))
-    for seed in range(len(tests), seeds):
+    trainer = cache(lambda optimizer: Trainer(task, OPTIMIZERS[optimizer]))
+    for seed in range(seeds):
+        if seed == len(tests):
+            tests.append({})
+        done = {contestant for contestant, row in rows.items() if len(row["short"]) > seed}
+        untested = sorted(tested_optimizers(task) - tests[seed].keys())
+        if not untested and done.issuperset(one.name for one in contestants(task, tests[seed])):
+            continue
         if time.monotonic() > until:
             return
         begin = time.monotonic()
-        tests.append(
-            {name: tested(trainer(name), seed) for name in sorted({task.optimizer, "AdamW"})}
-        )
+        tests[seed] |= {name: tested(trainer(name), seed) for name in untested}
         test_took = time.monotonic() - begin
-        for contestant, long_scores, short_score in scores_of(race(), tests[seed], seed):
+        for contestant, long_scores, short_score in scores_of(race(), tests[seed], seed, done):
+            if contestant in done:
+                continue
             new: dict[str, Any] = {"contestant": contestant, "short": [], "long": []}
             row = rows.setdefault(contestant, new)
             row["short"].append(short_score)

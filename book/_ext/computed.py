@@ -21,29 +21,19 @@ COMPARED = {  # On the landing page: the policy in the names of runs, and its na
 }
 
 
-def headline() -> dict[str, str]:
-    """Returns the landing page's results."""
-    from clr import recorded_benchmark
-
-    rows = (recorded_benchmark("callback") or {"rows": []})["rows"]
-    costs = [row["times a bare step"] for row in rows if row["contestant"] == "CyclicLR"]
-    shares = [{key: f"{cost[key] - 1:.0%}" for key in ("median", "low", "high")} for cost in costs]
-    said = [f"{share['median']} (quartiles {share['low']}, {share['high']})" for share in shares]
-    return {"callback_cost": said[0] if said else MISSING, "cifar10": cifar10()}
-
-
 def cifar10() -> str:
     """Returns the test accuracies on CIFAR-10 at the largest size that was recorded."""
     from clr import recorded
+    from clr.findings import spread
 
     for study in ("full", "cifar10"):
         by_epochs = defaultdict(list)  # Accuracy and words of each policy, by its epochs.
         for policy, name in COMPARED.items():
             if runs := list(recorded(f"{study}/{policy}-seed-*").values()):
                 e = runs[0].experiment
-                mean = 100 * fmean(run.test_accuracy for run in runs)
-                said = f"{name} {mean:.1f} % (n = {len(runs)})"
-                by_epochs[f"width {e.width:g}, {e.num_epochs} epochs"].append((mean, said))
+                found = [100 * run.test_accuracy for run in runs]
+                said = f"{name} {spread(found)} % (n = {len(runs)})"
+                by_epochs[f"width {e.width:g}, {e.num_epochs} epochs"].append((fmean(found), said))
         if by_epochs:
             return "; ".join(
                 f"{size}: " + ", ".join(said for _, said in sorted(found, reverse=True))
@@ -82,7 +72,7 @@ def status(chapters: Path) -> dict[str, str]:
 def compute(app, config):
     """Gives the pages their values."""
     source = Path(app.srcdir)
-    values = headline() | status(source / "notebooks")
+    values = {"cifar10": cifar10()} | status(source / "notebooks")
     config.myst_substitutions = {**config.myst_substitutions, **values}
 
 

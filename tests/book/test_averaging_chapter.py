@@ -67,16 +67,18 @@ def test_the_average_is_judged_seed_by_seed_with_its_cost(read):
     assert "| **pays** (+1.0 points, +0.9 to +1.2, n = 3) | **pays** (+0.9 points" in differences
     (digits,) = re.findall(r"\*\*Does averaging pay on digits\?\*\*.*", shown)
     assert digits.count("it pays with one-cycle; it is not settled with constant rate.") == 2
-    assert "1.0 s for the last network, 8.0 s for the average (medians). " in digits
-    assert "and are 8 % of" in digits
+    assert "The evaluation takes 8.0 s for the average (medians). " in digits
+    assert "they take 8 % as long as the training run." in digits
     (cifar10,) = re.findall(r"\*\*Does averaging pay on CIFAR-10\?\*\*.*", shown)
     assert "as it is, it is not settled with `triangular`." in cifar10
     assert "This copy has no" not in shown and "nan" not in shown
-    assert "**Averaging the weights pays in 1 of 1 comparisons (digits: one-cycle).**" in shown
-    assert "The ensemble can't be judged yet: no policy has 3 seeds." in shown
+    assert shown.startswith("**Often.** Averaged weights need *new statistics*")
+    assert "Against it, averaging pays in 1 of 1 comparisons (digits: one-cycle)." in shown
+    assert "as it is, they bring 10% of the gain." in shown
+    assert "of the same runs can't be judged yet: no policy has 3 seeds;" in shown
     assert titles == [
-        "On CIFAR-10: too few seeds for a verdict",
-        "On digits: the average pays with 1 of 1 policies",
+        "On CIFAR-10, beyond new statistics: too few seeds for a verdict",
+        "On digits, beyond new statistics:\nthe average pays with 1 of 1 policies",
     ]
 
 
@@ -86,9 +88,11 @@ def test_an_average_that_is_worse_is_said_to_cost(read):
     shown, titles = read()
     assert "pays in 0 of 1 comparisons and costs accuracy in 1 of 1 comparisons (CIFAR" in shown
     assert titles == [
-        "On CIFAR-10: the average pays with none of 1 policies,\ncosts accuracy with 1"
+        "On CIFAR-10, beyond new statistics:\n"
+        "the average pays with none of 1 policies, costs accuracy with 1"
     ]
     assert "it costs accuracy with `triangular`." in shown
+    assert shown.startswith("**Usually not.** ") and "of the gain" not in shown
 
 
 def test_the_ensembles_of_other_runs_are_judged_too(read):

@@ -17,7 +17,7 @@ import rivals
 
 TINY = rivals.task(bounds_tasks.wine, bounds_tasks.mlp, "momentum", 16, 10)  # 40 and 160 steps.
 TASKS = rivals.TASKS  # Before the fixture puts others there.
-TESTS = {name: {"bounds": [0.003, 0.03], "steps": 30} for name in ("momentum", "AdamW")}
+TESTS = {name: {"bounds": [0.003, 0.03], "steps": 30} for name in rivals.tested_optimizers(TINY)}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,27 @@ def test_what_is_recorded_is_not_trained_again(recorded, monkeypatch):
     monkeypatch.setattr(rivals, "Race", None)
     rivals.main(["--seeds", "1"])
     assert content(recorded) == before
+
+
+def test_a_contestant_that_came_later_is_trained_alone(recorded, monkeypatch):
+    path = recorded / "rivals" / f"{TINY.name}.json"
+    before = content(recorded)
+    late, race_of = f"OneCycleLR, {rivals.RECIPE}", rivals.Race
+    kept = [row for row in before["rows"] if row["contestant"] != late]
+    tests = [{k: v for k, v in of.items() if k != rivals.RECIPE} for of in before["tests"]]
+    path.write_text(json.dumps(before | {"rows": kept, "tests": tests}))
+    trained = []
+    run = race_of(TINY).run
+    monkeypatch.setattr(
+        rivals.Race(TINY), "run", lambda one, *rest: trained.append(one.name) or run(one, *rest)
+    )
+    rivals.main(["--seeds", "1"])
+    after = content(recorded)
+    assert set(trained) == {rivals.DEFAULT, late}
+    assert after["tests"] == before["tests"]
+    assert [row for row in after["rows"] if row["contestant"] != late] == kept
+    (new,) = [row for row in after["rows"] if row["contestant"] == late]
+    assert np.shape(new["long"]) == (1, len(rivals.STOPS))
 
 
 def test_no_seed_is_begun_when_the_time_is_over(recorded, monkeypatch):

@@ -69,11 +69,17 @@ pytestmark = pytest.mark.usefixtures("eager")
 LATER = pytest.mark.filterwarnings("ignore:.*snapshot-001.npz is of a later cycle")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, eager):
+    folder = tmp_path_factory.mktemp("trained")
+    train(SHORT, subset(64, 10), verbose=False, run_dir=folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path):
+def folder(trained, tmp_path):
     """A folder with the checkpoints of two epochs."""
-    train(SHORT, subset(64, 10), verbose=False, run_dir=tmp_path / "run")
-    return tmp_path / "run"
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def names(folder):
