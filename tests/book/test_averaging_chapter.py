@@ -78,7 +78,7 @@ def test_the_average_is_judged_seed_by_seed_with_its_cost(read):
     assert "of the same runs can't be judged yet: no policy has 3 seeds;" in shown
     assert titles == [
         "On CIFAR-10, beyond new statistics: too few seeds for a verdict",
-        "On digits, beyond new statistics:\nthe average pays with 1 of 1 policies",
+        "On digits, beyond new statistics: the average pays\nwith 1 of 1 policies",
     ]
 
 
@@ -88,8 +88,8 @@ def test_an_average_that_is_worse_is_said_to_cost(read):
     shown, titles = read()
     assert "pays in 0 of 1 comparisons and costs accuracy in 1 of 1 comparisons (CIFAR" in shown
     assert titles == [
-        "On CIFAR-10, beyond new statistics:\n"
-        "the average pays with none of 1 policies, costs accuracy with 1"
+        "On CIFAR-10, beyond new statistics: the average pays\n"
+        "with none of 1 policies, costs accuracy with 1"
     ]
     assert "it costs accuracy with `triangular`." in shown
     assert shown.startswith("**Usually not.** ") and "of the gain" not in shown

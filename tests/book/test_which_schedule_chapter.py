@@ -73,7 +73,7 @@ def test_the_default_stays_where_nothing_is_shown_to_be_better(read):
     for name, gain in zip("abcdef", (-3, 4, -2, 3, -1, 2), strict=True):
         record(name, **dict.fromkeys((COSINE, CYCLES, ONE, MUON), gain))
     shown, names = read()
-    assert shown.startswith("**With 6 tasks our test cannot show more than *perhaps*.**")
+    assert shown.startswith("**With 6 small tasks our test cannot show more than *perhaps*.**")
     table = decisions(shown)
     assert len(table) == 6
     planned = {take for have, take in table.items() if "budget" in have}
