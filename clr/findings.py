@@ -58,6 +58,15 @@ def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, 
     return float(found.mean()), float(half)
 
 
+def ends(values: Iterable[float]) -> str:
+    """Returns the ends of the 95 % interval, such as `"-0.8 to +2.3"`, to where none reads 0.0."""
+    mean, half = interval(values)
+    low, high = mean - half, mean + half
+    near = min(abs(low), abs(high))
+    digits = 1 if near > 0.05 else 2 if near > 0.005 else 3
+    return f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
 def verdict(
     values: Iterable[float],
     words: tuple[str, str] = ("better", "worse"),

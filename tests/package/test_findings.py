@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from clr.findings import interval, spread, table, verdict
+from clr.findings import ends, interval, spread, table, verdict
 
 
 def test_a_mean_has_the_interval_that_a_hand_computes():
@@ -11,6 +11,14 @@ def test_a_mean_has_the_interval_that_a_hand_computes():
     assert half == pytest.approx(2.776445 * math.sqrt(2.5 / 5), rel=1e-6)  # t of 4 degrees.
     assert interval([1, 2, 3, 4, 5], 0.5)[1] == pytest.approx(0.740697 * math.sqrt(0.5), rel=1e-6)
     assert interval([7.0]) == (7.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    "shift, told",
+    [(3, "+1.0 to +5.0"), (1.96325, "+0.000 to +3.926"), (1.95, "-0.01 to +3.91")],
+)
+def test_the_ends_of_an_interval_have_digits_until_none_reads_as_zero(shift, told):
+    assert ends(shift + n for n in (-2, -1, 0, 1, 2)) == told
 
 
 @pytest.mark.parametrize(
