@@ -242,6 +242,17 @@ def test_no_page_is_wider_than_a_telephone(visits):
     assert not offenders(visits, lambda v: v.wider_by > 0 and (v.wider_by, v.culprits))
 
 
+def test_what_scrolls_fades_where_more_of_it_is_hidden(open_tab):
+    tab, *_ = open_tab(viewport={"width": 360, "height": 740})
+    tab.goto((SITE / "book/migration.html").as_uri())
+    boxes = '[...document.querySelectorAll(".bd-article :is(table, pre)")]'
+    fades = 'getComputedStyle(box).getPropertyValue("--hidden-part")'
+    found = f"{boxes}.map(box => [box.scrollWidth > box.clientWidth, {fades}])"
+    assert {(wide, part) for wide, part in tab.evaluate(found)} == {(True, "40px"), (False, "0px")}
+    tab.evaluate(f"{boxes}.forEach(box => box.scrollLeft = box.scrollWidth)")
+    tab.wait_for_function(f"{boxes}.every(box => {fades} == '0px')", timeout=20_000)
+
+
 def test_a_chapter_shows_a_result_on_its_first_screen(visits):
     chapters = {name: seen for name, seen in visits.items() if name.startswith("notebooks/")}
     assert not offenders(chapters, lambda v: v.first_result > 850 and v.first_result)

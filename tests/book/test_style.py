@@ -15,6 +15,8 @@ PAGES = [
     *sorted((ROOT / "notebooks").glob("*.ipynb")),
 ]
 LONGEST, AVERAGE = 35, 20  # Words in a sentence.
+WIDEST = 78  # Columns of code: what a page shows without scrolling.
+HIDDEN = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
 AVOIDED = {  # And what to write instead.
     r"anew": "again",
     r"at hand": "available",
@@ -65,6 +67,22 @@ def prose(path: Path) -> str:
     return re.sub(r"`[^`]*`", "X", text)
 
 
+def code(path: Path) -> list[str]:
+    """The lines of code that a page shows without a click."""
+    shown = []
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        for cell in cells:
+            if cell.cell_type == "code" and not HIDDEN & set(cell.metadata.get("tags", [])):
+                shown += cell.source.splitlines()
+    else:
+        text = path.read_text(encoding="utf-8")
+    for block in re.findall(r"^```(?:python|sh|text)\n(.*?)^```$", text, re.M | re.S):
+        shown += block.splitlines()
+    return shown
+
+
 def sentences(text: str) -> list[str]:
     """The sentences of a page, one paragraph or list item after the other."""
     found = []
@@ -87,6 +105,10 @@ def test_sentences_are_short(page):
     assert not long, f"more than {LONGEST} words"
     if len(found) >= 10:
         assert fmean(len(s.split()) for s in found) <= AVERAGE
+
+
+def test_code_is_no_wider_than_its_box(page):
+    assert [line for line in code(page) if len(line) > WIDEST] == []
 
 
 def test_words_are_plain(page):
