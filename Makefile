@@ -95,6 +95,7 @@ fuzz: $(VENV)/.package  ## Try many more examples of each property and of damage
 lint: $(VENV)/.package  ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --preview --line-length 78 *.md book/*.md
 	$(BIN)/mypy
 
 serve: $(SITE)/index.html  ## Show the site at http://localhost:8000 (PORT=... for another port)

@@ -1,4 +1,4 @@
-"""Sphinx extension: mends what would keep a reader without eyes or mouse out of a page."""
+"""Sphinx extension: mends what would make a page hard to read, above all without eyes or mouse."""
 
 import re
 
@@ -8,6 +8,8 @@ WIDE = re.compile(
     r"(>\s*<figure(?:(?!</figure>).)*?<img[^>]*\bwide\b)",
     re.DOTALL,
 )
+# Spaces in what is one thing: a number, its spread, its per cent, and how many runs it is from.
+WITHIN = re.compile(r"(?<=\d) (?=[±%])|(?<=±) (?=\d)|(?<=\(n) (?== \d)|(?<=\(n =) (?=\d)")
 
 
 def mend(app, pagename, templatename, context, doctree):
@@ -17,7 +19,8 @@ def mend(app, pagename, templatename, context, doctree):
     body = body.replace('<div role="list" class="citation-list">', "<div>")
     # On narrow windows a table scrolls: by keyboard too, once it can be reached.
     body = body.replace('<table class="', '<table tabindex="0" class="')
-    context["body"] = WIDE.sub(r'\1 tabindex="0"\2', body)  # And so does a wide figure.
+    body = WIDE.sub(r'\1 tabindex="0"\2', body)  # And so does a wide figure.
+    context["body"] = WITHIN.sub("\N{NO-BREAK SPACE}", body)
 
 
 def setup(app):
