@@ -61,9 +61,10 @@ help:  ## List the targets
 book: $(SITE)/index.html  ## Execute the notebooks and render the site, as far as either is out of date
 	@echo "The book is in $(SITE)/index.html"
 
+# Three at a time on two cores, because a test often waits: for a kernel, a browser, a process.
 # A test that brings its worker down is reported once, not tried again by one worker after another.
 test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the site (a real browser)
-	CLR_PROFILE=quick $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart=0 \
+	CLR_PROFILE=quick $(BIN)/pytest -n 3 --dist loadfile --max-worker-restart=0 \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/support/nbval_sanitize.cfg \
 		tests $(NOTEBOOKS)
 

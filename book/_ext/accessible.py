@@ -9,7 +9,7 @@ WIDE = re.compile(
     re.DOTALL,
 )
 # Spaces in what is one thing: a number, its spread, its per cent, and how many runs it is from.
-WITHIN = re.compile(r"(?<=\d) (?=[±%])|(?<=±) (?=\d)|(?<=\(n) (?== \d)|(?<=\(n =) (?=\d)")
+WITHIN = re.compile(r"(?<=\d) (?=[±%])|(?<=±) (?=\d)|(?<=\bn) (?== \d+\))|(?<=\bn =) (?=\d+\))")
 
 
 def mend(app, pagename, templatename, context, doctree):

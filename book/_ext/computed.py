@@ -17,6 +17,7 @@ COMPARED = {  # On the landing page: the policy in the names of runs, and its na
     "one_cycle": "one-cycle",
     "triangular": "triangular",
     "triangular2": "triangular2",
+    "auto": "triangular with a range test's bounds",
     "constant": "a constant rate",
 }
 

@@ -12,7 +12,7 @@ import clr
 from clr import Experiment
 
 CELLS = cells_of("07_train_cifar10")
-RECORD = next((clr.records.RUNS / "cifar10").glob("*.json"))
+RECORD, FOUND = (clr.records.RUNS / f"cifar10/{p}-seed-42.json" for p in ("triangular", "auto"))
 NARROW = {"width": 0.25, "num_epochs": 12, "step_size": 2}
 
 
@@ -35,6 +35,8 @@ def record(name, accuracies, training=None, loss=None, **settings):
     }
     values["report"]["accuracy"] = accuracies[-1]
     values["snapshots"] = cycles
+    if experiment.max_lr == "auto":
+        values["bounds"] = json.loads(FOUND.read_text())["bounds"]
     path = clr.training.records.RUNS / f"{name}-seed-{experiment.seed}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(values))
@@ -108,6 +110,22 @@ def test_three_seeds_settle_what_their_interval_settles(read):
     assert "1 failed: `triangular` is faster to a given accuracy than a constant rate." in shown
     assert "| `triangular` | 12 | 75.0 ± 0.4 | 75.0 ± 0.4 | +0.0 | 3 |" in shown
     assert "0.00 of a cycle" in shown
+
+
+def test_what_found_bounds_bring_is_said_of_them_alone(read):
+    for seed, luck in zip((42, 43, 44), (-0.004, 0.0, 0.005), strict=True):
+        record("cifar10/triangular", waves(0.75 + luck, 0.1), seed=seed)
+        record("cifar10/one_cycle", waves(0.77 + luck, 0.0), clr_method="one_cycle", seed=seed)
+    assert "What do found bounds bring?" not in read()
+    auto = {"max_lr": "auto", "min_lr": None}
+    for (seed, luck), gain in zip({42: -0.004, 43: 0.0}.items(), (0.05, 0.052), strict=True):
+        record("cifar10/auto", waves(0.75 + luck + gain, 0.1), seed=seed, **auto)
+    shown = read()
+    assert "suggested a `max_lr` of 0.051 to 0.051; the tutorial has 0.01" in shown
+    assert "both with `triangular`: not settled (+5.1 points, n = 2). We" in shown
+    record("cifar10/auto", waves(0.75 + 0.005 + 0.051, 0.1), seed=44, **auto)
+    more = "which is more than any other policy in the table gains."
+    assert f"`triangular`: **better** (+5.1 points, +4.9 to +5.3, n = 3), {more}" in read()
 
 
 @pytest.mark.parametrize(
