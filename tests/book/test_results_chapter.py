@@ -85,9 +85,7 @@ def test_one_seed_settles_nothing(read):
     assert verdict(shown, "3.")[0].startswith("not settled (+") and "n = 1" in shown
     assert verdict(shown, "6.") == ["not run"]
     assert "`python tools/record.py full` records" in shown and "width 0.25 for 12 epochs" in shown
-    assert (
-        "Of 9 checks (width 0.25, 12 epochs), none held. None failed. Of the others, 4 are" in shown
-    )
+    assert "Of 9 checks (width 0.25, 12 epochs), none held, none failed, 4 are not settled" in shown
     assert "nan" not in shown and "inf" not in shown
 
 
@@ -106,8 +104,9 @@ def test_three_seeds_settle_what_their_interval_settles(read):
     slower = verdict(shown, "5. `triangular` is faster to a given accuracy than a constant")
     assert slower[0].startswith("**did not hold** (-")
     assert verdict(shown, "6.") == ["**held** (-0.1 points, -0.1 to -0.1, n = 3)"]
-    assert "3 held: the test accuracy peaks where the rate is lowest; `triangular2` is" in shown
-    assert "1 failed: `triangular` is faster to a given accuracy than a constant rate." in shown
+    assert "3 held, 1 failed, " in shown
+    assert "- Held: The test accuracy peaks where the rate is lowest.\n- Held: `triang" in shown
+    assert "- Failed: `triangular` is faster to a given accuracy than a constant rate." in shown
     assert "| `triangular` | 12 | 75.0 ± 0.4 | 75.0 ± 0.4 | +0.0 | 3 |" in shown
     assert "0.00 of a cycle" in shown
 
