@@ -15,7 +15,8 @@ PAGES = [
     *sorted((ROOT / "notebooks").glob("*.ipynb")),
 ]
 LONGEST, AVERAGE = 35, 20  # Words in a sentence.
-WIDEST = 78  # Columns of code: what a page shows without scrolling.
+# Columns of code: what a page shows without scrolling.
+WIDEST = int(re.search(r"--line-length (\d+)", (ROOT / "Makefile").read_text())[1])
 HIDDEN = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
 AVOIDED = {  # And what to write instead.
     r"anew": "again",
