@@ -115,12 +115,16 @@ def averaged() -> Iterator[Task]:
 
 
 def recipe() -> Iterator[Task]:
-    """Yields the book's recipe on the narrow network: whole, and without each ingredient."""
+    """Yields the book's recipe on the narrow network: whole, and without each ingredient.
+
+    A verdict needs three seeds, so each ingredient has all seeds before the next one.
+    """
     whole = Experiment.from_profile("recipe", width=0.25, num_epochs=12)
     for seed in CIFAR10_SEEDS:
         yield f"recipe/all-seed-{seed}", replace(whole, seed=seed)
-        for ingredient, options in INGREDIENTS.items():
-            without = {option: getattr(TUTORIAL, option) for option in options}
+    for ingredient, options in INGREDIENTS.items():
+        without = {option: getattr(TUTORIAL, option) for option in options}
+        for seed in CIFAR10_SEEDS:
             yield f"recipe/no_{ingredient}-seed-{seed}", replace(whole, **without, seed=seed)
 
 
