@@ -32,7 +32,7 @@ from jax.sharding import PartitionSpec  # noqa: E402
 from clr import CyclicalLearningRate, CyclicLR, Experiment, datasets  # noqa: E402
 from clr.training import Checkpoints  # noqa: E402
 
-WHAT = Experiment.from_profile("quick", batch_size=128, num_epochs=4, step_size=1)
+WHAT = Experiment.from_profile("quick", width=0.25, batch_size=128, num_epochs=4, step_size=1)
 DEVICES = 2  # At most; the same for all, so that a checkpoint fits whatever goes on from it.
 
 

@@ -82,7 +82,7 @@ def budgets() -> Iterator[Task]:
 def on_digits(method: str, epochs: int, seed: int) -> Experiment:
     """Returns a small experiment of two cycles."""
     options: dict[str, Any] = {"num_epochs": epochs, "step_size": epochs // 4, "seed": seed}
-    return replace(SMALL, clr_method=method, width=0.125, **options)
+    return replace(SMALL, clr_method=method, **options)
 
 
 def cifar10() -> Iterator[Task]:

@@ -32,7 +32,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "batch_size": 32,
         "step_size": 2,
         "num_epochs": 8,
-        "width": 0.25,
+        "width": 0.125,
         "bn_momentum": 0.9,
     },
     "recipe": {

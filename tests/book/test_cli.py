@@ -48,16 +48,23 @@ def test_train_writes_the_run_and_both_plots(tmp_path):
     assert run.provenance() in done.stdout
 
 
-def test_train_takes_a_folder_of_images(tmp_path, capsys):
+SMALL = "--profile quick --step-size 1 --width 0.05 --batch-size 8"
+
+
+def photos(folder):
+    """Makes a folder of ten images of noise, of two classes."""
     random = np.random.default_rng(0)
     for name in ("cats", "dogs"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for number in range(5):
             pixels = random.integers(0, 256, (40, 50, 3))
-            keras.utils.save_img(tmp_path / "photos" / name / f"{number}.png", pixels)
-    options = "--profile quick --num-epochs 2 --step-size 1 --width 0.05 --batch-size 8"
-    paths = ["--dataset", str(tmp_path / "photos"), "--output", str(tmp_path / "output")]
-    assert main(["train", *options.split(), *paths]) == 0
+            keras.utils.save_img(folder / name / f"{number}.png", pixels)
+    return str(folder)
+
+
+def test_train_takes_a_folder_of_images(tmp_path, capsys):
+    paths = ["--dataset", photos(tmp_path / "photos"), "--output", str(tmp_path / "output")]
+    assert main(["train", *SMALL.split(), "--num-epochs", "2", *paths]) == 0
     run = Run.load(tmp_path / "output" / "run.json")
     assert run.classes == ["cats", "dogs"] and run.experiment.dataset == "photos"
     assert run.examples == {"train": 8, "test": 2}
@@ -65,7 +72,7 @@ def test_train_takes_a_folder_of_images(tmp_path, capsys):
 
 
 def test_average_prints_last_network_average_and_ensemble_side_by_side(tmp_path, capsys):
-    options = "train --profile quick --average true --step-size 1 --width 0.05 --num-epochs"
+    options = f"train {SMALL} --average true --dataset {photos(tmp_path / 'photos')} --num-epochs"
     assert main([*options.split(), "4", "--output", str(tmp_path)]) == 0
     run, said = Run.load(tmp_path / "run.json"), capsys.readouterr().out
     assert run.side_by_side() in said and run.averaged["numbers"] == [1, 2]
@@ -75,7 +82,7 @@ def test_average_prints_last_network_average_and_ensemble_side_by_side(tmp_path,
     assert "`average` needs two cycles" in capsys.readouterr().err
 
 
-AUTO = "train --profile quick --max-lr auto --num-epochs 2 --step-size 1 --width 0.05"
+AUTO = f"train {SMALL} --max-lr auto --num-epochs 2"
 
 
 def test_auto_finds_the_bounds_prints_them_and_trains(tmp_path, capsys):
@@ -97,7 +104,8 @@ def test_auto_without_an_answer_exits_2_and_says_what_to_do(tmp_path, capsys, mo
 
     monkeypatch.setattr(RangeTest, "suggest", refuse)
     monkeypatch.setattr(settings, "FEWEST_STEPS", 2)
-    assert main([*AUTO.split(), "--output", str(tmp_path)]) == 2
+    options = [*AUTO.split(), "--batch-size", "64", "--output", str(tmp_path)]
+    assert main(options) == 2
     out, error = capsys.readouterr()
     assert "Give a number for max_lr" in error and "the loss never falls" in error
     assert out == "" and list(tmp_path.iterdir()) == []

@@ -136,6 +136,6 @@ def make_photos(folder: Path) -> None:
     random = np.random.default_rng(0)
     for name, brightest in (("cats", 255), ("dogs", 64)):
         (folder / name).mkdir(parents=True)
-        for number in range(10):
+        for number in range(5):
             pixels = random.integers(0, brightest, size=(64, 64, 3))
             keras.utils.save_img(folder / name / f"{number}.png", pixels, scale=False)

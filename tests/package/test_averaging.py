@@ -444,22 +444,29 @@ def test_on_two_replicas_the_average_is_that_of_one():
 AVERAGED = replace(SMALL, width=0.05, num_epochs=5, augment=False, average=True)
 
 
+@pytest.fixture(scope="module", params=["triangular", "constant"])
+def whole(request, eager, tmp_path_factory):
+    """A run that nothing broke off, its data and its folder."""
+    experiment = replace(AVERAGED, clr_method=request.param, max_lr=0.05)
+    data, folder = subset(64, 20), tmp_path_factory.mktemp("whole")
+    return train(experiment, data, verbose=False, run_dir=folder), data, folder
+
+
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
-@pytest.mark.parametrize("method", ["triangular", "constant"])
-def test_a_run_tells_the_averages_accuracy_and_trains_as_without(eager, tmp_path, method):
-    experiment = replace(AVERAGED, clr_method=method, max_lr=0.05)
-    data = subset(64, 20)
-    run = train(experiment, data, verbose=False, run_dir=tmp_path / "run")
+def test_a_run_tells_the_averages_accuracy_and_trains_as_without(whole, tmp_path):
+    run, data, folder = whole
+    experiment = run.experiment
+    method = experiment.clr_method
     plain = train(replace(experiment, average=False), data, verbose=False)
     assert run.history == plain.history and run.confusion == plain.confusion
     assert equal(run.model.get_weights(), plain.model.get_weights())
     assert plain.averaged is None and plain.average is None
     assert run.averaged["numbers"] == ([1, 2] if method == "triangular" else [4, 5])
-    again = train(experiment, data, verbose=False, run_dir=tmp_path / "run")
+    again = train(experiment, data, verbose=False, run_dir=folder)
     assert again.averaged == run.averaged  # Nothing was left to train.
 
-    run.average.apply(data.x_train, experiment.batch_size)
-    guessed = run.model.predict(data.x_test, verbose=0).argmax(axis=1)
+    again.average.apply(data.x_train, experiment.batch_size)
+    guessed = again.model.predict(data.x_test, verbose=0).argmax(axis=1)
     assert np.mean(guessed == data.y_test.argmax(axis=1)) == run.averaged["accuracy"]
 
     run.save(tmp_path / "run.json")
@@ -473,12 +480,9 @@ def test_a_run_tells_the_averages_accuracy_and_trains_as_without(eager, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
-@pytest.mark.parametrize("method", ["triangular", "constant"])
-def test_broken_off_between_average_and_checkpoint_a_run_ends_as_one_that_was_not(
-    eager, tmp_path, method
-):
-    experiment = replace(AVERAGED, clr_method=method, max_lr=0.05)
-    data, whole, broken = subset(64, 20), tmp_path / "whole", tmp_path / "broken"
+def test_broken_off_between_average_and_checkpoint_a_run_ends_as_one_that_was_not(whole, tmp_path):
+    run, data, _ = whole
+    experiment, broken = run.experiment, tmp_path / "broken"
 
     def breaks(at):  # Called after the average is written, and before the checkpoint is.
         def on_epoch_end(epoch, logs):
@@ -487,7 +491,6 @@ def test_broken_off_between_average_and_checkpoint_a_run_ends_as_one_that_was_no
 
         return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 
-    run = train(experiment, data, verbose=False, run_dir=whole)
     for at in (4, 4, 5):  # The end of a cycle, or of an epoch that is averaged; twice the same.
         with warnings.catch_warnings(), pytest.raises(KeyboardInterrupt):
             warnings.filterwarnings("ignore", ".*is of a later")
