@@ -62,11 +62,12 @@ book: $(SITE)/index.html  ## Execute the notebooks and render the site, as far a
 	@echo "The book is in $(SITE)/index.html"
 
 # Three at a time on two cores, because a test often waits: for a kernel, a browser, a process.
+# The notebooks first, in this order: a long one at the end would leave a core idle.
 # A test that brings its worker down is reported once, not tried again by one worker after another.
 test: $(SITE)/index.html  ## Test the package, the notebooks (nbval) and the site (a real browser)
-	CLR_PROFILE=quick $(BIN)/pytest -n 3 --dist loadfile --max-worker-restart=0 \
+	CLR_PROFILE=quick $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/support/nbval_sanitize.cfg \
-		tests $(NOTEBOOKS)
+		$(NOTEBOOKS) tests
 
 # ONLY="03_policies 13_performance" checks some; PINS=FILE takes the versions from a newer list.
 colab-check: $(VENV)/.package  ## Execute the notebooks as a fresh Colab runtime does (ONLY=... for some)
