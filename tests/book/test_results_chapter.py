@@ -159,5 +159,18 @@ def test_the_recipe_is_taken_apart_seed_by_seed(read):
     (row,) = re.findall(r"\| without `cutout` \|.*", shown)
     assert "**helps** (+1.0 points, +0.9 to +1.2, n = 3)" in row
     (row,) = re.findall(r"\| one-cycle with the tutorial's other settings \|.*", shown)
-    assert "**helps** (+10.0 points, +9.9 to +10.2, n = 3)" in row
+    assert "**better** (+10.0 points, +9.9 to +10.2, n = 3)" in row
+    assert "We left them out one at a time" in shown
     assert "without `crop`" not in shown  # It has no runs.
+
+
+def test_the_whole_recipe_alone_is_compared_with_what_else_was_run(read):
+    for seed, luck in zip((42, 43, 44), (-0.02, 0.0, 0.02), strict=True):
+        record("recipe/all", waves(0.8 + luck, 0), clr_method="one_cycle", seed=seed)
+        record("cifar10/one_cycle", waves(0.7 + luck, 0), clr_method="one_cycle", seed=seed)
+        found = {"max_lr": "auto", "min_lr": "auto", "seed": seed}
+        record("cifar10/auto", waves(0.81 + luck + 0.001 * (seed == 43), 0), **found)
+    shown = read()
+    assert "What does the whole recipe bring?" in shown and "one at a time" not in shown
+    (row,) = re.findall(r"\| `triangular`, bounds from a range test \| 81.*points.*", shown)
+    assert "**worse** (-1.0 points, -1.2 to -0.9, n = 3)" in row
