@@ -208,6 +208,6 @@ def test_arguments_of_the_same_name_have_the_same_default(ours):
     theirs = inspect.signature(getattr(torch.optim.lr_scheduler, kind)).parameters
     for name, argument in inspect.signature(ours).parameters.items():
         if name in theirs and theirs[name].default is not inspect.Parameter.empty:
-            differs = ours is CyclicLR and name == "cycle_momentum"
+            differs = ours in (CyclicLR, OneCycleLR) and name == "cycle_momentum"
             required = argument.default is inspect.Parameter.empty
             assert required or (argument.default == theirs[name].default) != differs, name
