@@ -161,6 +161,7 @@ def test_the_recipe_is_taken_apart_seed_by_seed(read):
     (row,) = re.findall(r"\| one-cycle with the tutorial's other settings \|.*", shown)
     assert "**better** (+10.0 points, +9.9 to +10.2, n = 3)" in row
     assert "We left them out one at a time" in shown
+    assert "the same test images: one-cycle, the book's recipe, seed 44" in shown
     assert "without `crop`" not in shown  # It has no runs.
 
 
