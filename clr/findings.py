@@ -59,7 +59,7 @@ def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, 
 
 
 def ends(values: Iterable[float]) -> str:
-    """Returns the ends of the 95 % interval, such as `"-0.8 to +2.3"`, to where none reads 0.0."""
+    """Returns the ends of the 95% interval, such as `"-0.8 to +2.3"`, to where none reads 0.0."""
     mean, half = interval(values)
     low, high = mean - half, mean + half
     near = min(abs(low), abs(high))
@@ -73,7 +73,7 @@ def verdict(
     least: float = 0.0,
     seeds: int = SEEDS,
 ) -> str:
-    """Returns what the 95 % interval says: above a value, below it, or `"not settled"`.
+    """Returns what the 95% interval says: above a value, below it, or `"not settled"`.
 
     Args:
         values: Differences, one for each seed.

@@ -166,8 +166,8 @@ def _readings(result: Any, ax: "Axes") -> None:
     default = found.get(result.default_method)
     finding = "This curve suggests no rate"
     if default is not None:
-        finding = f"Suggested max_lr: {default.max_lr:.1e}"
-        label = f"{default.method}: {default.base_lr:.1e} to {default.max_lr:.1e}"
+        finding = f"Suggested max_lr: {default.max_lr:.2g}"
+        label = f"{default.method}: {default.base_lr:.2g} to {default.max_lr:.2g}"
         ax.axvspan(*default, color="C2", alpha=0.18, linewidth=0, label=label)
     ax.set_title(ax.get_title() or finding)
     marks = found["edge"].marks if "edge" in found else {}

@@ -35,15 +35,15 @@ def waves() -> None:
     """Draws a recorded training: the rate of every iteration, and the loss of every epoch."""
     run = recorded(SHOWN)[SHOWN]
     figure, (upper, lower) = plt.subplots(
-        2, 1, figsize=(7.2, 3.4), sharex=True, layout="constrained", height_ratios=(2, 3)
+        2, 1, figsize=(5, 3.2), sharex=True, layout="constrained", height_ratios=(2, 3)
     )
     rate_and_loss(run, upper, lower)
-    upper.set_ylabel("rate", fontsize=13)
-    upper.set_yticks([0, run.experiment.max_lr], ["low", "high"], fontsize=13)
+    upper.set_ylabel("rate")
+    upper.set_yticks([0, run.experiment.max_lr], ["low", "high"])
     lower.locator_params(nbins=4)
-    lower.set_ylabel("loss", fontsize=13)
-    lower.set_xlabel("epoch", fontsize=13)
-    lower.legend(fontsize=13)
+    lower.set_ylabel("loss")
+    lower.set_xlabel("epoch")
+    lower.legend()
     for number, line in enumerate([*upper.lines, *lower.lines]):
         line.set_gid(f"curve-{number}")
     buffer = io.StringIO()
@@ -88,7 +88,7 @@ def own_model() -> None:
     with TemporaryDirectory() as folder, chdir(folder):  # It saves a picture of its own.
         exec(example((ROOT / "README.md").read_text(encoding="utf-8")), {})
     figure = plt.gcf()
-    figure.set_size_inches(6, 3.6)
+    figure.set_size_inches(5, 3.4)
     plt.gca().minorticks_off()
     save(figure, "own_model.svg")
 

@@ -20,6 +20,7 @@ COMPARED = {  # On the landing page: the policy in the names of runs, and its na
     "auto": "triangular with a range test's bounds",
     "constant": "a constant rate",
 }
+RECIPES = {"full": "full/recipe", "cifar10": "recipe/all"}  # The recipe's runs, by study.
 
 
 def cifar10() -> str:
@@ -27,13 +28,14 @@ def cifar10() -> str:
     from clr import recorded
     from clr.findings import spread
 
-    for study in ("full", "cifar10"):
+    for study, recipe in RECIPES.items():
         by_epochs = defaultdict(list)  # Accuracy and words of each policy, by its epochs.
         for policy, name in COMPARED.items():
-            if runs := list(recorded(f"{study}/{policy}-seed-*").values()):
+            runs = recipe if policy == "recipe" else f"{study}/{policy}"
+            if runs := list(recorded(f"{runs}-seed-*").values()):
                 e = runs[0].experiment
                 found = [100 * run.test_accuracy for run in runs]
-                said = f"{name} {spread(found)} % (n = {len(runs)})"
+                said = f"{name} {spread(found)}% (n = {len(runs)})"
                 by_epochs[f"width {e.width:g}, {e.num_epochs} epochs"].append((fmean(found), said))
         if by_epochs:
             return "; ".join(

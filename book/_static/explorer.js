@@ -126,10 +126,10 @@
       base_lr: policy === "cosine" ? "The first rate, and the last" : "Lower bound",
       max_lr: CYCLIC.includes(policy) ? "Upper bound" : "The highest rate",
       step_size: many(step_size, "iteration"),
-      gamma: `Leaves ${short(100 * gamma ** total_steps, 2)} % of the amplitude; ` +
-        `${short(tenth, digits)} would leave 10 %`,
+      gamma: `Leaves ${short(100 * gamma ** total_steps, 2)}% of the amplitude; ` +
+        `${short(tenth, digits)} would leave 10%`,
       warmup: many(warmup, "iteration"),
-      pct_start: `${short(100 * set.pct_start)} % of the training to rise`,
+      pct_start: `${short(100 * set.pct_start)}% of the training to rise`,
       div_factor: `The first rate: ${short(first)}`,
       final_div_factor: `The last rate: ${short(first / set.final_div_factor)}`,
       anneal_strategy: set.anneal_strategy === "cos" ? "Half a cosine wave a phase" : "A straight line a phase",

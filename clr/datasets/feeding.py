@@ -14,7 +14,7 @@ EIGHTH = 0.125  # 4 of 32 pixels.
 def augmentation(flip: bool = True, crop: bool = False, cutout: float = 0.0) -> keras.Sequential:
     """Returns layers that change images at random while training, and else do nothing.
 
-    They shift by up to 10 % in each direction, the edge's pixels repeated, and flip horizontally.
+    They shift by up to 10% in each direction, the edge's pixels repeated, and flip horizontally.
 
     Args:
         flip: Whether to flip. Defaults to `True`.

@@ -195,7 +195,7 @@ class Curve:
         verb = "climbs" if self.of == "accuracy" else "falls"
         return ValueError(
             f"The {self.of} never {verb} beyond its own noise: from {start:.4g} to {best:.4g} at "
-            f"best, between rates {lrs[0]:.1e} and {lrs[-1]:.1e}. If the curve is flat, raise "
+            f"best, between rates {lrs[0]:.2g} and {lrs[-1]:.2g}. If the curve is flat, raise "
             "end_lr or num_steps; if it only gets worse, lower start_lr. If neither helps, does "
             "the model learn at any rate?"
         )

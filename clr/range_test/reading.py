@@ -57,8 +57,8 @@ def valley(curve: Curve) -> Bounds:
     warning = None
     if at < way.begin:
         warning = (
-            f"Halfway along the longest descent is on the plateau, at {way.lrs[at]:.1e}: the loss "
-            f"clearly falls from {way.lrs[way.begin]:.1e} on. So max_lr depends on start_lr here. "
+            f"Halfway along the longest descent is on the plateau, at {way.lrs[at]:.2g}: the loss "
+            f"clearly falls from {way.lrs[way.begin]:.2g} on. So max_lr depends on start_lr here. "
             'Take another method, such as "edge".'
         )
     return Bounds(*_bounds(way, way.lrs[at]), warning)
@@ -71,7 +71,7 @@ def minimum(curve: Curve) -> tuple[float, float]:
 
 
 def accuracy(curve: Curve) -> tuple[float, float]:
-    """Reads both bounds off the climb: where a tenth of it is made, and where 95 %."""
+    """Reads both bounds off the climb: where a tenth of it is made, and where 95%."""
     way = curve.way()
     return way.lrs[way.begin], way.lrs[np.argmax(way.made >= 0.95)]
 
@@ -101,14 +101,14 @@ def edge(curve: Curve) -> Bounds:
     else:
         max_lr = min(lrs[-1] / 3, 3 * reach)
         warnings.append(
-            f"The loss never rises again up to the last rate, {lrs[-1]:.1e}, so max_lr is a "
+            f"The loss never rises again up to the last rate, {lrs[-1]:.2g}, so max_lr is a "
             f"cautious guess. It ended because: {curve.stopped}. Test again with a higher end_lr, "
             "and with data for all steps."
         )
     steps = curve.every * np.count_nonzero(abs(x - math.log10(reach)) <= 0.5)
     if steps < FEWEST_A_DECADE:
         warnings.append(
-            f"The test made {steps} steps in the decade around {reach:.1e}, where the loss falls: "
+            f"The test made {steps} steps in the decade around {reach:.2g}, where the loss falls: "
             f"too few to trust max_lr. Raise num_steps {math.ceil(FEWEST_A_DECADE / steps)} times."
         )
     warnings += _of_the_scale(curve, max_lr)
@@ -126,7 +126,7 @@ def trials(curve: Curve) -> Bounds:
     start, best = tried.pop(0.0), min(tried.values(), default=math.inf)
     if not best < start - GAIN * abs(start):
         raise ValueError(
-            f"None of the trials, between rates {min(tried):.1e} and {max(tried):.1e}, lowered the "
+            f"None of the trials, between rates {min(tried):.2g} and {max(tried):.2g}, lowered the "
             f"loss on data held back clearly: from {start:.4g} to {best:.4g} at best. If the model "
             "learns slowly, raise num_steps. Does it learn at any rate?"
         )
@@ -135,7 +135,7 @@ def trials(curve: Curve) -> Bounds:
     if max_lr == min(tried):
         warnings.append(
             f"Of {len(tried)} trials the one at the lowest rate was the best, so a lower rate than "
-            f"{max_lr:.1e} may be better still. Test again with more `trials`."
+            f"{max_lr:.2g} may be better still. Test again with more `trials`."
         )
     return Bounds(max_lr / 10, max_lr, " ".join(warnings) or None)
 
@@ -145,8 +145,8 @@ def _of_the_scale(curve: Curve, max_lr: float) -> list[str]:
     if curve.default_lr is None or max_lr >= curve.default_lr / 100:
         return []
     return [
-        f"max_lr={max_lr:.1e} is less than a hundredth of the optimizer's own default, "
-        f"{curve.default_lr:.1e}. Inputs or targets may not be scaled: bring them to a mean of 0 "
+        f"max_lr={max_lr:.2g} is less than a hundredth of the optimizer's own default, "
+        f"{curve.default_lr:.2g}. Inputs or targets may not be scaled: bring them to a mean of 0 "
         "and a standard deviation of 1, and test again."
     ]
 
@@ -168,8 +168,8 @@ def _before_the_rise(curve: Curve, centred: Centred, start: float) -> Bounds:
     if curve.default_lr is not None:
         max_lr = min(max_lr, 10 * curve.default_lr)
     warning = (
-        f"The loss never falls beyond its own noise, and begins to rise at {lrs[rise]:.1e}. So "
-        f"max_lr={max_lr:.1e} is a rate that trains, and perhaps not the best. The test may be too "
+        f"The loss never falls beyond its own noise, and begins to rise at {lrs[rise]:.2g}. So "
+        f"max_lr={max_lr:.2g} is a rate that trains, and perhaps not the best. The test may be too "
         "short for this model: raise num_steps."
     )
     marks = {"plateau": lrs[halfway], "edge": lrs[rise]}

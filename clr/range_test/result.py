@@ -80,7 +80,7 @@ class RangeTest:
     FORMAT = "clr-range-test/1"
 
     def __repr__(self) -> str:
-        reach = f"from {self.lrs[0]:.1e} to {self.lrs[-1]:.1e}" if self.lrs else "none finite"
+        reach = f"from {self.lrs[0]:.2g} to {self.lrs[-1]:.2g}" if self.lrs else "none finite"
         no_stop = "stop_factor" in self.config and self.config["stop_factor"] is None
         stopped = self.stopped + (", stop at divergence off" if no_stop else "")
         return (
@@ -129,7 +129,7 @@ class RangeTest:
           `benchmarks/bounds.py`). It reads every step but the last, averaged without a lag. Its
           `base_lr` is a tenth of `max_lr`. It warns where the test ended before a rise, where it
           had few steps, and where the loss only rises, after a plateau.
-        - `"accuracy"`: where the accuracy has made 95 % of its climb: it slows, turns ragged or
+        - `"accuracy"`: where the accuracy has made 95% of its climb: it slows, turns ragged or
           falls from there on (Smith's reading of the linear test).
 
         The other methods do not read the first ten steps and the last point. Their `base_lr` is

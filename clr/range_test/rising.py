@@ -291,7 +291,7 @@ class _Rise(keras.callbacks.Callback):
             self._record(rate, self._validate() if self.every else logs)
         if self.stopped != "data ended":
             self.model.stop_training = True
-        self.bar.update(self.step, f"loss {loss:.4g}, rate {rate:.1e}")
+        self.bar.update(self.step, f"loss {loss:.4g}, rate {rate:.2g}")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.step == self.steps_before:  # Data that can be passed through only once.
@@ -301,7 +301,7 @@ class _Rise(keras.callbacks.Callback):
         if self.stopped == "data ended" and self.step:
             warnings.warn(
                 f"The data ended after {self.step} of {len(self.rates)} steps, at rate "
-                f"{self.rates[self.step - 1]:.1e} of {self.settings.end_lr:.1e}. Pass "
+                f"{self.rates[self.step - 1]:.2g} of {self.settings.end_lr:.2g}. Pass "
                 f"num_steps={self.step}, or a function that makes the data anew for each pass.",
                 stacklevel=2,
             )

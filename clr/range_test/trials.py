@@ -156,7 +156,7 @@ def trials_around(
 
         def loss_of(max_lr: float) -> float:
             put_back()
-            work = f"trial {next(numbers)} of at most {most}, up to {max_lr:.1e}"
+            work = f"trial {next(numbers)} of at most {most}, up to {max_lr:.2g}"
             model.fit(
                 split.to_train_on(),
                 class_weight=class_weight,

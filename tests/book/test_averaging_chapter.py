@@ -68,14 +68,16 @@ def test_the_average_is_judged_seed_by_seed_with_its_cost(read):
     (digits,) = re.findall(r"\*\*Does averaging pay on digits\?\*\*.*", shown)
     assert digits.count("it pays with one-cycle; it is not settled with constant rate.") == 2
     assert "The evaluation takes 8.0 s for the average (medians). " in digits
-    assert "they take 8 % as long as the training run." in digits
+    assert "they take 8% as long as the training run." in digits
     (cifar10,) = re.findall(r"\*\*Does averaging pay on CIFAR-10\?\*\*.*", shown)
     assert "as it is, it is not settled with `triangular`." in cifar10
     assert "This copy has no" not in shown and "nan" not in shown
-    assert shown.startswith("**Often.** Averaged weights need *new statistics*")
-    assert "Against it, averaging pays in 1 of 1 comparisons (digits: one-cycle)." in shown
+    assert shown.startswith(
+        "**Often.** Against a last network with *new statistics*, averaging pays"
+    )
+    assert "averaging pays in 1 of 1 comparisons (digits: one-cycle). New" in shown
     assert "as it is, they bring 10% of the gain." in shown
-    assert "of the same runs can't be judged yet: no policy has 3 seeds;" in shown
+    assert "of the same runs can't be judged yet: no policy has 3 seeds." in shown
     assert titles == [
         "On CIFAR-10, beyond new statistics: too few seeds for a verdict",
         "On digits, beyond new statistics: the average pays\nwith 1 of 1 policies",

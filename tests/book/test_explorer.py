@@ -224,8 +224,8 @@ def test_the_fields_say_what_follows_from_them(page):
     assert "896 iterations" in note("epochs")
     assert "56 full batches" in note("batch_size")
     assert "5 examples" in note("examples")
-    assert f"Leaves {100 * 0.99994**896:.0f} %" in note("gamma")
-    tenth = float(re.search(r"([\d.]+) would leave 10 %", note("gamma"))[1])
+    assert f"Leaves {100 * 0.99994**896:.0f}%" in note("gamma")
+    tenth = float(re.search(r"([\d.]+) would leave 10%", note("gamma"))[1])
     assert tenth**896 == pytest.approx(0.1, rel=0.01)
 
 

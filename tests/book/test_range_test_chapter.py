@@ -83,7 +83,7 @@ def test_only_the_tasks_held_back_are_judged_once_they_are_there(read):
     summarise(design=design, held=held)
     shown, _ = read()
     assert "not recorded yet" not in shown and "The range test wins" in shown
-    assert "3 tasks held back, 3 tasks the rule was made on" in shown
+    assert "3 tasks held back, 3 tasks on which we designed the rule" in shown
 
 
 @pytest.mark.parametrize(

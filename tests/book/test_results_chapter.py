@@ -81,7 +81,7 @@ def test_one_seed_settles_nothing(read):
     record("cifar10/constant", waves(0.74, 0.0), clr_method="constant")
     shown = read()
     assert "**held**" not in shown and "**did not hold**" not in shown
-    assert verdict(shown, "1.") == ["not run at that size (75.0 % here, n = 1)"]
+    assert verdict(shown, "1.") == ["not run at that size (75.0% here, n = 1)"]
     assert verdict(shown, "3.")[0].startswith("not settled (+") and "n = 1" in shown
     assert verdict(shown, "6.") == ["not run"]
     assert "`python tools/record.py full` records" in shown and "width 0.25 for 12 epochs" in shown
@@ -130,10 +130,10 @@ def test_what_found_bounds_bring_is_said_of_them_alone(read):
 @pytest.mark.parametrize(
     ("ends", "said"),
     [
-        ((0.915, 0.922, 0.918), "**held** (91.8 ± 0.4 %, n = 3)"),
-        ((0.873, 0.872, 0.874), "**did not hold** (87.3 ± 0.1 %, n = 3)"),
-        ((0.89, 0.912, 0.90), "not settled (90.1 ± 1.1 %, n = 3)"),
-        ((0.93,), "not settled (93.0 %, n = 1)"),
+        ((0.915, 0.922, 0.918), "**held** (91.8 ± 0.4%, n = 3)"),
+        ((0.873, 0.872, 0.874), "**did not hold** (87.3 ± 0.1%, n = 3)"),
+        ((0.89, 0.912, 0.90), "not settled (90.1 ± 1.1%, n = 3)"),
+        ((0.93,), "not settled (93.0%, n = 1)"),
     ],
 )
 def test_the_stated_accuracy_is_judged_at_full_size_only(read, ends, said):

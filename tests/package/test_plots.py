@@ -147,7 +147,7 @@ def test_range_test_plot_names_what_was_read_along_the_curve(result, marks, ax):
         assert height == pytest.approx(average[np.argmin(abs(rates - lr))])
     (band,) = ax.patches
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((*found,))
-    assert band.get_label() == f"edge: {found.base_lr:.1e} to {found.max_lr:.1e}"
+    assert band.get_label() == f"edge: {found.base_lr:.2g} to {found.max_lr:.2g}"
 
 
 def test_range_test_plot_shows_the_batches_and_the_average_that_was_read(ax):
@@ -165,8 +165,8 @@ def test_range_test_plot_shows_the_bounds_of_the_trials_where_there_were_any(ax)
     result.trials = [(0.0, 2.3), (0.03, 0.93), (0.01, 0.91), (0.003, 1.5)]
     result.plot(ax)
     (band,) = ax.patches
-    assert band.get_label() == "trials: 1.0e-03 to 1.0e-02"
-    assert ax.get_title() == "Suggested max_lr: 1.0e-02"
+    assert band.get_label() == "trials: 0.001 to 0.01"
+    assert ax.get_title() == "Suggested max_lr: 0.01"
 
 
 def test_range_test_plot_keeps_a_title_and_says_if_there_is_no_suggestion(ax):

@@ -137,7 +137,7 @@ def test_the_rate_of_the_best_trial_is_taken():
 def test_the_best_trial_at_the_lowest_rate_is_warned_of():
     result = range_test(net(), num_steps=40)
     result.trials = [(0.0, 2.0), (0.1, 1.0), (0.03, 0.5)]
-    with pytest.warns(UserWarning, match="a lower rate than 3.0e-02"):
+    with pytest.warns(UserWarning, match="a lower rate than 0.03"):
         result.suggest()
 
 
