@@ -171,6 +171,7 @@ def test_the_whole_recipe_alone_is_compared_with_what_else_was_run(read):
         record("cifar10/one_cycle", waves(0.7 + luck, 0), clr_method="one_cycle", seed=seed)
         found = {"max_lr": "auto", "min_lr": "auto", "seed": seed}
         record("cifar10/auto", waves(0.81 + luck + 0.001 * (seed == 43), 0), **found)
+    record("recipe/no_dropout", waves(0.9, 0), clr_method="one_cycle")  # One seed is no verdict.
     shown = read()
     assert "What does the whole recipe bring?" in shown and "one at a time" not in shown
     (row,) = re.findall(r"\| `triangular`, bounds from a range test \| 81.*points.*", shown)
