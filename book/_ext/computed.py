@@ -31,8 +31,8 @@ def cifar10() -> str:
     for study, recipe in RECIPES.items():
         by_epochs = defaultdict(list)  # Accuracy and words of each policy, by its epochs.
         for policy, name in COMPARED.items():
-            runs = recipe if policy == "recipe" else f"{study}/{policy}"
-            if runs := list(recorded(f"{runs}-seed-*").values()):
+            of_policy = recipe if policy == "recipe" else f"{study}/{policy}"
+            if runs := list(recorded(f"{of_policy}-seed-*").values()):
                 e = runs[0].experiment
                 found = [100 * run.test_accuracy for run in runs]
                 said = f"{name} {spread(found)}% (n = {len(runs)})"
