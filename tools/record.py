@@ -56,8 +56,8 @@ ONE_CYCLE: dict[str, Any] = {
 TUTORIAL = Experiment()
 # What the recipe has in place of the tutorial's values; batch size and rate go together.
 INGREDIENTS = {
-    "dropout": ("dropout",),
     "batch": ("batch_size", "max_lr"),
+    "dropout": ("dropout",),
     "crop": ("crop",),
     "cutout": ("cutout",),
     "label_smoothing": ("label_smoothing",),
