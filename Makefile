@@ -190,6 +190,10 @@ $(BACKENDS:%=%/.installed): _build/%/.installed: pyproject.toml requirements.txt
 
 # --- the book -------------------------------------------------------------------------------------
 
+# Two chapters at a time have half the cores each: their threads would wait for one another.
+$(SRC)/notebooks/%.ipynb: export TF_NUM_INTRAOP_THREADS = \
+	$(shell $(PYTHON) -c 'import os; print(max(1, os.cpu_count() // 2))')
+
 # Failing leaves the former result where it is: tools/execute.py replaces its output at the very end.
 $(SRC)/notebooks/%.ipynb: notebooks/%.ipynb tools/execute.py requirements.txt $(PACKAGE) $(RECORDS) \
 		| $(SRC)/.files $(VENV)/.package

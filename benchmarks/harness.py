@@ -94,7 +94,8 @@ def write(name: str, rows: list[dict[str, Any]], about: str, ratio: str | None =
 
     Args:
         name: The benchmark's.
-        rows: One a contestant, with the same keys: text, numbers, or what `quartiles` returned.
+        rows: One a contestant, with the same keys: text, numbers, lists of numbers, or what
+            `quartiles` returned.
         about: What was measured, in a sentence.
         ratio: The key that is compared with the file's former content, if that was measured on the
             same hardware. Defaults to none.

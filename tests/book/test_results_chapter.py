@@ -156,13 +156,14 @@ def test_the_recipe_is_taken_apart_seed_by_seed(read):
         record("cifar10/one_cycle", waves(0.7 + luck, 0), clr_method="one_cycle", seed=seed)
     record("cifar10/triangular", waves(0.75, 0.1))
     shown = read()
-    (row,) = re.findall(r"\| without `cutout` \|.*", shown)
+    (row,) = re.findall(r"\| with the tutorial's `cutout` \|.*", shown)
     assert "**helps** (+1.0 points, +0.9 to +1.2, n = 3)" in row
     (row,) = re.findall(r"\| one-cycle with the tutorial's other settings \|.*", shown)
     assert "**better** (+10.0 points, +9.9 to +10.2, n = 3)" in row
-    assert "We left them out one at a time" in shown
+    assert "We put back one of the tutorial's settings at a time" in shown
     assert "the same test images: one-cycle, the book's recipe, seed 44" in shown
-    assert "without `crop`" not in shown  # It has no runs.
+    assert "tutorial's `crop`" not in shown  # It has no runs.
+    assert re.search(r"Not recorded in this copy: the same for .*`batch_size` and `max_lr`\.", shown)
 
 
 def test_the_whole_recipe_alone_is_compared_with_what_else_was_run(read):
@@ -173,6 +174,6 @@ def test_the_whole_recipe_alone_is_compared_with_what_else_was_run(read):
         record("cifar10/auto", waves(0.81 + luck + 0.001 * (seed == 43), 0), **found)
     record("recipe/no_dropout", waves(0.9, 0), clr_method="one_cycle")  # One seed is no verdict.
     shown = read()
-    assert "What does the whole recipe bring?" in shown and "one at a time" not in shown
+    assert "What does the whole recipe bring?" in shown and "at a time" not in shown
     (row,) = re.findall(r"\| `triangular`, bounds from a range test \| 81.*points.*", shown)
     assert "**worse** (-1.0 points, -1.2 to -0.9, n = 3)" in row
