@@ -163,7 +163,9 @@ def test_the_recipe_is_taken_apart_seed_by_seed(read):
     assert "We put back one of the tutorial's settings at a time" in shown
     assert "the same test images: one-cycle, the book's recipe, seed 44" in shown
     assert "tutorial's `crop`" not in shown  # It has no runs.
-    assert re.search(r"Not recorded in this copy: the same for .*`batch_size` and `max_lr`\.", shown)
+    assert re.search(
+        r"Not recorded in this copy: the same for .*`batch_size` and `max_lr`\.", shown
+    )
 
 
 def test_the_whole_recipe_alone_is_compared_with_what_else_was_run(read):
