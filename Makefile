@@ -159,8 +159,8 @@ clean:  ## Remove everything built (the environment in .venv stays)
 
 # --- the environment ------------------------------------------------------------------------------
 
-# uv installs in half of pip's time. It does not read pip.conf: where only pip is told the way to the
-# packages, pip installs them.
+# uv installs in a third of pip's time. It does not read pip.conf: where only pip is told the way
+# to the packages, pip installs them.
 $(VENV)/.requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 		echo 'Python 3.11, 3.12 or 3.13 is needed, and "$(PYTHON)" is not one of them.'; \

@@ -168,7 +168,7 @@ LOOKS_ONCE = """() => {
     const words = document.querySelectorAll(".bd-article :is(span, em, strong):not(:has(*), [id])");
     const looks = [...words].map(word => {
         const {color, fontSize, fontWeight} = getComputedStyle(word);
-        const look = [color, fontSize, fontWeight];
+        const look = [word.className, color, fontSize, fontWeight];
         for (let e = word; e; e = e.parentElement) look.push(getComputedStyle(e).backgroundColor);
         return look.filter(part => part != "rgba(0, 0, 0, 0)").join();
     });
