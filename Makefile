@@ -7,8 +7,9 @@
 # to, but by `make refresh`, `record`, `bench`, `bounds`, `rivals`, `scale`, `lock`, `dist` and `url`,
 # which are there for that.
 
-# Two chapters are executed at a time.
-MAKEFLAGS += --jobs=2
+# Three chapters are executed at a time: while one waits for its kernel or between the steps of a
+# small network, the others have two cores to themselves.
+MAKEFLAGS += --jobs=3
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -190,7 +191,7 @@ $(BACKENDS:%=%/.installed): _build/%/.installed: pyproject.toml requirements.txt
 
 # --- the book -------------------------------------------------------------------------------------
 
-# Two chapters at a time have half the cores each: their threads would wait for one another.
+# Each chapter has half the cores: with all of them, their threads would wait for one another.
 $(SRC)/notebooks/%.ipynb: export TF_NUM_INTRAOP_THREADS = \
 	$(shell $(PYTHON) -c 'import os; print(max(1, os.cpu_count() // 2))')
 

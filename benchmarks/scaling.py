@@ -54,14 +54,15 @@ class Process:
         Raises:
             subprocess.TimeoutExpired: It takes too long; it was killed.
         """
-        try:
-            status = self.process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        for file in (self.out, self.err):
-            file.seek(0)
-        return status, self.out.read(), self.err.read()
+        with self.out, self.err:
+            try:
+                status = self.process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise
+            for file in (self.out, self.err):
+                file.seek(0)
+            return status, self.out.read(), self.err.read()
 
 
 def start(python: str, devices: int = 1, processes: int = 1, **options: Any) -> list[Process]:
