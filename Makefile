@@ -104,7 +104,7 @@ lint: $(VENV)/.package  ## Check style (ruff) and types (mypy)
 serve: $(SITE)/index.html  ## Show the site at http://localhost:8000 (PORT=... for another port)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
 
-lab: $(VENV)/.package  ## Open the notebooks in JupyterLab
+lab: $(VENV)/.lab  ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 refresh: $(VENV)/.package  ## Execute the committed notebooks in place and redraw the committed pictures
@@ -175,6 +175,12 @@ $(VENV)/.requirements: requirements.txt
 
 $(VENV)/.package: pyproject.toml $(VENV)/.requirements
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# JupyterLab stays out of requirements.txt: with it comes a parser of web addresses that takes two
+# seconds from every process that reads a notebook, and the build and the tests have dozens.
+$(VENV)/.lab: $(VENV)/.package
+	$(BIN)/pip install --quiet 'jupyterlab>=4'
 	@touch $@
 
 # PyTorch is heavy, and only the benchmarks' affair.

@@ -114,7 +114,7 @@ def test_the_new_lines_run(page, tmp_path, monkeypatch):
 
 def short_test(model, x):
     """A range test that takes seconds on a network for images."""
-    return clr.lr_range_test(model, x, num_steps=60, trials=0, verbose=0)
+    return clr.lr_range_test(model, x, num_steps=20, trials=0, verbose=0)
 
 
 def examples() -> dict:
