@@ -59,11 +59,16 @@ def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, 
 
 
 def ends(values: Iterable[float]) -> str:
-    """Returns the ends of the 95% interval, such as `"-0.8 to +2.3"`, to where none reads 0.0."""
+    """Returns the ends of the 95% interval, such as `"-0.8 to +2.3"`.
+
+    They have the digits that it takes, up to three, for none to read 0.0 and for both to differ.
+    """
     mean, half = interval(values)
     low, high = mean - half, mean + half
     near = min(abs(low), abs(high))
-    digits = 1 if near > 0.05 else 2 if near > 0.005 else 3
+    for digits in (1, 2, 3):
+        if near > 0.5 / 10**digits and round(low, digits) != round(high, digits):
+            break
     return f"{low:+.{digits}f} to {high:+.{digits}f}"
 
 

@@ -37,7 +37,7 @@ def eager():
 @pytest.fixture(scope="module")
 def browser():
     api = pytest.importorskip("playwright.sync_api")
-    # The first has no window to draw, and takes half the time.
+    # The first has no window to draw, and needs much less of the processor.
     candidates = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     executable = next(filter(None, map(shutil.which, candidates)), None)
     if executable is None:

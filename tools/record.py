@@ -37,7 +37,7 @@ from typing import Any
 import keras
 
 from clr import Experiment, Run, train
-from clr.training import METHODS
+from clr.training import INGREDIENTS, METHODS
 from clr.training.records import RUNS
 
 CHECKPOINTS = RUNS.parents[1] / "_build" / "record"
@@ -54,16 +54,6 @@ ONE_CYCLE: dict[str, Any] = {
     "cycle_momentum": True,
 }
 TUTORIAL = Experiment()
-# What the recipe has in place of the tutorial's values; batch size and rate go together.
-INGREDIENTS = {
-    "batch": ("batch_size", "max_lr"),
-    "dropout": ("dropout",),
-    "crop": ("crop",),
-    "cutout": ("cutout",),
-    "label_smoothing": ("label_smoothing",),
-    "weight_decay": ("weight_decay",),
-    "nesterov": ("nesterov",),
-}
 DECIDED = ("constant", "step", "cosine", "triangular", "one_cycle")
 AVERAGED = ("triangular", "constant", "one_cycle", "triangular2")
 COMPARED = tuple(method for method in METHODS if method != "exp_range")

@@ -8,6 +8,7 @@ from clr.training.checkpoints import Checkpoints
 from clr.training.experiment import (
     AUTO,
     DTYPES,
+    INGREDIENTS,
     METHODS,
     OPTIMIZERS,
     PROFILES,
@@ -24,6 +25,7 @@ from clr.training.sweeps import sweep
 __all__ = [
     "AUTO",
     "DTYPES",
+    "INGREDIENTS",
     "METHODS",
     "OPTIMIZERS",
     "PROFILES",

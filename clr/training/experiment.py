@@ -48,6 +48,17 @@ PROFILES: dict[str, dict[str, Any]] = {
         "cutout": 0.25,
     },
 }
+# What the recipe adds to one-cycle, in the order in which its parts are tried: the options of each.
+# Batch size and rate go together.
+INGREDIENTS: dict[str, tuple[str, ...]] = {
+    "batch": ("batch_size", "max_lr"),
+    "dropout": ("dropout",),
+    "crop": ("crop",),
+    "cutout": ("cutout",),
+    "label_smoothing": ("label_smoothing",),
+    "weight_decay": ("weight_decay",),
+    "nesterov": ("nesterov",),
+}
 
 
 def _cyclic(e: Any, epoch: int) -> Rate:

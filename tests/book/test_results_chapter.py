@@ -103,7 +103,7 @@ def test_three_seeds_settle_what_their_interval_settles(read):
     assert verdict(shown, "4. `triangular` overfits")[0].startswith("not settled: no overfitting")
     slower = verdict(shown, "5. `triangular` is faster to a given accuracy than a constant")
     assert slower[0].startswith("**did not hold** (-")
-    assert verdict(shown, "6.") == ["**held** (-0.1 points, -0.1 to -0.1, n = 3)"]
+    assert verdict(shown, "6.") == ["**held** (-0.1 points, -0.100 to -0.100, n = 3)"]
     assert "3 held, 1 failed, " in shown
     assert "- Held: The test accuracy peaks where the rate is lowest.\n- Held: `triang" in shown
     assert "- Failed: `triangular` is faster to a given accuracy than a constant rate." in shown
@@ -164,7 +164,7 @@ def test_the_recipe_is_taken_apart_seed_by_seed(read):
     assert "the same test images: one-cycle, the book's recipe, seed 44" in shown
     assert "tutorial's `crop`" not in shown  # It has no runs.
     assert re.search(
-        r"Not recorded in this copy: the same for .*`batch_size` and `max_lr`\.", shown
+        r"Not recorded in this copy: the same for `batch_size` and `max_lr`, .*`nesterov`\.", shown
     )
 
 
@@ -177,5 +177,8 @@ def test_the_whole_recipe_alone_is_compared_with_what_else_was_run(read):
     record("recipe/no_dropout", waves(0.9, 0), clr_method="one_cycle")  # One seed is no verdict.
     shown = read()
     assert "What does the whole recipe bring?" in shown and "at a time" not in shown
+    assert (
+        "the same test images: one-cycle, the book's recipe with the tutorial's `dropout`" in shown
+    )
     (row,) = re.findall(r"\| `triangular`, bounds from a range test \| 81.*points.*", shown)
     assert "**worse** (-1.0 points, -1.2 to -0.9, n = 3)" in row

@@ -23,6 +23,18 @@ def test_the_ends_of_an_interval_have_digits_until_none_reads_as_zero(shift, tol
 
 @pytest.mark.parametrize(
     "values, told",
+    [
+        ([1.71, 1.69, 1.69], "+1.67 to +1.73"),
+        ([2.0] * 3, "+2.000 to +2.000"),
+        ([2.0], "-inf to +inf"),
+    ],
+)
+def test_the_ends_of_an_interval_have_digits_until_they_differ(values, told):
+    assert ends(values) == told
+
+
+@pytest.mark.parametrize(
+    "values, told",
     [([], "-"), ([75.36], "75.4"), ([1, 2, 3], "2.0 ± 1.0"), (iter([1, 2, 3]), "2.0 ± 1.0")],
 )
 def test_a_spread_is_the_standard_deviation_of_a_sample(values, told):
