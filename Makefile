@@ -177,8 +177,8 @@ $(VENV)/.package: pyproject.toml $(VENV)/.requirements
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# JupyterLab stays out of requirements.txt: with it comes a parser of web addresses that takes two
-# seconds from every process that reads a notebook, and the build and the tests have dozens.
+# JupyterLab stays out of requirements.txt: with it comes a parser of web addresses that takes over a
+# second from every process that reads a notebook, and the build and the tests have dozens.
 $(VENV)/.lab: $(VENV)/.package
 	$(BIN)/pip install --quiet 'jupyterlab>=4'
 	@touch $@
