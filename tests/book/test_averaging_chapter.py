@@ -102,6 +102,6 @@ def test_the_ensembles_of_other_runs_are_judged_too(read):
         record("cifar10/triangular", seed, 0.7 + seed / 1e4, ensemble=0.65 + seed / 1e4)
     record("cifar10/triangular2", 42, 0.7, ensemble=0.71)
     shown, titles = read()
-    assert "**costs accuracy** (-5.0 points, -5.0 to -5.0, n = 3)" in shown
+    assert "**costs accuracy** (-5.0 points, -5.000 to -5.000, n = 3)" in shown
     assert "not settled (+1.0 points, n = 1)" in shown
     assert "worse than the last network alone in 3 of 4 runs" in shown and not titles
